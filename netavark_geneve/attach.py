@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Attach a container to a network: the order of everything, and the undo of everything."""
+
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from . import links, neighbours, switch
+from .errors import Deadline, GeneveError, during
+from .log import logger, timed
+from .membership import find_mesh
+from .model import AttachResult, Container, Network
+from .options import parse
+from .plan import attach_result, plan_attach
+
+DEADLINE = 10.0  # seconds for one attach
+UNDO_DEADLINE = 3.0  # seconds more to undo it when it failed
+
+
+def attach(network: Network, container: Container, netns_path: str, environ: Mapping[str, str]) -> AttachResult:
+    """Put the container on the network, or leave everything as it was and raise GeneveError.
+
+    netavark never calls teardown for the driver whose setup failed, so the undo of each step is ours; it
+    is registered before the step, since a step that fails may have done its first half.
+    """
+    deadline = Deadline(DEADLINE)
+    with ExitStack() as stack, during(f"attach {container.name} to network {network.name}"):
+        options = parse(network.options)
+        mesh = find_mesh(options, own=None, deadline=deadline)
+        plan = plan_attach(network, options, mesh, container, boot_id=_boot_id())
+        bridge, veth, tags = plan.bridge, plan.veth, plan.port_tags
+        netns = stack.enter_context(links.namespace(netns_path))
+        ovs = stack.enter_context(switch.connect(environ, deadline, bridge.name, veth.name, tags))
+        undo = stack.enter_context(ExitStack())
+
+        with timed("links"):
+            undo.callback(_undo, links.remove_veth, veth.name)
+            links.create_veth(veth, netns)
+            with links.inside(netns):
+                links.configure_container(veth)
+
+        undo.callback(_undo, ovs.detach, bridge.name, tags, Deadline(DEADLINE + UNDO_DEADLINE))
+        ovs.attach(plan, deadline)
+
+        with timed("gateway and announcement"):
+            links.configure_bridge(bridge)
+            with links.inside(netns):
+                neighbours.announce(veth)
+        undo.pop_all()
+    return attach_result(network, plan)
+
+
+def _undo(remove: Callable[..., None], *arguments: Any) -> None:
+    """An undo that fails must not hide the error that called for it."""
+    try:
+        remove(*arguments)
+    except GeneveError as error:
+        logger.warning("could not undo: %s; the next attach or detach of this container will", error)
+
+
+def _boot_id() -> str:
+    return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()

@@ -1,0 +1,216 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The netavark plugin protocol, API 1.0.0: JSON to model, model to JSON, and nothing else.
+
+https://github.com/containers/netavark/blob/main/plugin-API.md. Verbs are imported when they are called:
+`info` and a bad request cost no library.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from .. import __version__
+from ..errors import GeneveError
+from ..model import AttachResult, Container, Network
+from .fields import Fields
+
+API_VERSION = "1.0.0"
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What the process prints on stdout, and its exit status."""
+
+    status: int
+    output: bytes
+
+
+def handle(arguments: Sequence[str], request: bytes, environ: Mapping[str, str]) -> Reply:
+    """Serve one call of netavark or Podman: `arguments` without the program's name, `request` from stdin.
+
+    Raises GeneveError; `failure` renders it.
+    """
+    verb = arguments[0] if arguments else "info"
+    if verb not in VERBS:
+        raise GeneveError(f"unknown subcommand {verb!r}; known are {', '.join(VERBS)}")
+    count, serve = VERBS[verb]
+    if len(arguments[1:]) != count and arguments:
+        raise GeneveError(
+            f"{verb} takes {count} arguments, not {len(arguments) - 1}; netavark calls it, see geneve-ovs info"
+        )
+    answer = serve(arguments[1:], request, environ)
+    return Reply(0, b"" if answer is None else json.dumps(answer).encode() + b"\n")
+
+
+def failure(error: object) -> Reply:
+    """The error object has this one key: Podman refuses any other."""
+    return Reply(1, json.dumps({"error": str(error)}).encode() + b"\n")
+
+
+def _info(arguments: Sequence[str], request: bytes, environ: Mapping[str, str]) -> dict[str, Any]:
+    return {"version": __version__, "api_version": API_VERSION}
+
+
+def _create(arguments: Sequence[str], request: bytes, environ: Mapping[str, str]) -> dict[str, Any]:
+    from .. import podman
+    from ..create import create
+    from ..rootless import check_root
+
+    check_root()
+    raw = _load(request)
+    network = parse_network(Fields(raw, "network"))
+    if "slot" in network.options:
+        raise GeneveError("option slot is derived from this host's place in hosts; leave it out")
+    return render_network(raw, create(network, _readable(podman.find_networks(environ)), environ))
+
+
+def _setup(arguments: Sequence[str], request: bytes, environ: Mapping[str, str]) -> dict[str, Any]:
+    from ..attach import attach
+    from ..rootless import check_root
+
+    check_root()
+    fields = Fields(_load(request), "request")
+    result = attach(parse_network(fields.object("network")), parse_container(fields), arguments[0], environ)
+    return render_result(result)
+
+
+def _teardown(arguments: Sequence[str], request: bytes, environ: Mapping[str, str]) -> None:
+    from ..detach import detach
+    from ..rootless import check_root
+
+    check_root()
+    fields = Fields(_load(request), "request")
+    network, container = parse_network(fields.object("network")), parse_container(fields)
+    detach(network, container.id, container.interface, environ)
+
+
+Verb = Callable[[Sequence[str], bytes, Mapping[str, str]], dict[str, Any] | None]
+VERBS: dict[str, tuple[int, Verb]] = {  # each with the number of its arguments
+    "create": (0, _create),
+    "setup": (1, _setup),
+    "teardown": (1, _teardown),
+    "info": (0, _info),
+}
+
+
+def parse_network(fields: Fields) -> Network:
+    """A network as Podman stores it; null and absent are the same (netavark 1.x sends null, 2.x nothing)."""
+    return Network(
+        name=fields.text("name"),
+        id=fields.text("id"),
+        driver=fields.text("driver"),
+        bridge=fields.optional_text("network_interface"),
+        subnets=tuple(map(_parse_subnet, fields.objects("subnets"))),
+        routes=tuple(map(_parse_route, fields.objects("routes"))),
+        internal=fields.flag("internal"),
+        ipv6_enabled=fields.flag("ipv6_enabled"),
+        ipam_driver=fields.mapping("ipam_options").get("driver", ""),
+        dns_servers=fields.texts("network_dns_servers"),
+        options=fields.mapping("options"),
+    )
+
+
+def parse_container(fields: Fields) -> Container:
+    """The container's part of a setup or teardown request."""
+    options = fields.object("network_options")
+    return Container(
+        id=fields.text("container_id"),
+        name=fields.text("container_name"),
+        interface=options.text("interface_name"),
+        addresses=tuple(dict.fromkeys(options.addresses("static_ips"))),
+        mac=options.optional_text("static_mac"),
+        published_ports=len(fields.objects("port_mappings")),
+        options=options.mapping("options"),
+    )
+
+
+def render_network(raw: dict[str, Any], network: Network) -> dict[str, Any]:
+    """The definition as it came, with what was derived; every field that we do not know is echoed."""
+    known = raw.get("subnets") or [{}] * len(network.subnets)
+    subnets = []
+    for before, subnet in zip(known, network.subnets, strict=True):
+        lease_range = subnet.lease_range
+        after = {"subnet": str(subnet.subnet)}
+        if subnet.gateway is not None:
+            after["gateway"] = str(subnet.gateway)
+        elif "gateway" in before:
+            before = {key: value for key, value in before.items() if key != "gateway"}
+        subnets.append(
+            {**before, **after}
+            | (
+                {"lease_range": {"start_ip": str(lease_range.first), "end_ip": str(lease_range.last)}}
+                if lease_range
+                else {}
+            )
+        )
+    return {
+        **raw,
+        "network_interface": network.bridge,
+        "subnets": subnets,
+        "ipv6_enabled": any(subnet.subnet.version == 6 for subnet in network.subnets),
+        # Left true, it makes Podman fill in the subnet's first address as gateway, on every host alike.
+        "dns_enabled": False,
+        "options": dict(network.options),
+    }
+
+
+def render_result(result: AttachResult) -> dict[str, Any]:
+    """netavark's status block."""
+    subnets = [
+        {"ipnet": str(address)} | ({"gateway": str(gateway)} if gateway else {})
+        for address, gateway in result.addresses
+    ]
+    return {
+        "dns_search_domains": [],
+        "dns_server_ips": [],
+        "interfaces": {result.interface: {"mac_address": result.mac, "subnets": subnets}},
+    }
+
+
+def _parse_subnet(fields: Fields) -> Any:
+    from ..addresses import Range
+    from ..model import Subnet
+
+    lease = fields.optional_object("lease_range")
+    subnet = fields.network("subnet")
+    lease_range = None
+    if lease is not None:
+        first = lease.optional_address("start_ip")
+        last = lease.optional_address("end_ip")
+        # Podman lets either end open.
+        lease_range = Range(first or subnet[1], last or subnet[-2])
+    return Subnet(subnet=subnet, gateway=fields.optional_address("gateway"), lease_range=lease_range)
+
+
+def _parse_route(fields: Fields) -> Any:
+    from ..model import Route
+
+    if fields.optional_text("route_type") not in (None, "unicast"):
+        raise GeneveError(f"route type {fields.text('route_type')!r} is not supported by geneve-ovs yet; leave it out")
+    return Route(
+        destination=fields.network("destination"),
+        gateway=fields.address("gateway"),
+        metric=fields.optional_number("metric"),
+    )
+
+
+def _readable(definitions: Iterator[dict[str, Any]]) -> Iterator[Network]:
+    """Podman's other networks, of any driver; what we cannot read cannot be compared with."""
+    for definition in definitions:
+        try:
+            yield parse_network(Fields(definition, "network"))
+        except GeneveError:
+            continue
+
+
+def _load(request: bytes) -> dict[str, Any]:
+    if not request.strip():
+        raise GeneveError("nothing on standard input, where the request's JSON belongs; netavark and podman send it")
+    try:
+        document = json.loads(request)
+    except (ValueError, RecursionError) as error:
+        raise GeneveError(f"the request on standard input is not valid JSON: {error}") from error
+    if not isinstance(document, dict):
+        raise GeneveError(f"the request on standard input is a JSON {type(document).__name__}, not an object")
+    return document

@@ -1,0 +1,231 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The kernel's side of an attach: network namespaces, the veth pair, addresses, routes, sysctls.
+
+The only module that changes links. pyroute2's own `IPRoute(netns=…)` is not used: it forks a child, and
+creates the namespace when it is missing.
+"""
+
+import errno
+import ipaddress
+import os
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from pyroute2 import IPRoute
+from pyroute2.ethtool.ioctl import IoctlEthtool, NotSupportedError
+from pyroute2.netlink.exceptions import NetlinkError
+from pyroute2.netns import setns
+
+from .errors import GeneveError
+from .model import Bridge, Route, Veth
+
+ROUTE_METRIC = 100  # netavark's default
+IFA_F_NODAD = 0x02  # linux/if_addr.h: use the address at once; Podman's IPAM saw to its uniqueness
+_FAMILY = {4: socket.AF_INET, 6: socket.AF_INET6}
+
+# IN6_ADDR_GEN_MODE_NONE (linux/if_link.h). A link-local address on a switch port serves nobody, and its
+# routes, router solicitations and MLD reports cost the switch more than the container's own traffic.
+_NO_IPV6_ADDRESS = {"attrs": [("AF_INET6", {"attrs": [("IFLA_INET6_ADDR_GEN_MODE", 1)]})]}
+
+
+@contextmanager
+def namespace(path: str) -> Iterator[int]:
+    """The network namespace at `path`, as a file descriptor."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise GeneveError(
+            f"cannot open the container's network namespace {path}: {error.strerror}; is the container still running?"
+        ) from error
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def inside(netns: int) -> Iterator[None]:
+    """Run the block, in this thread alone, inside the namespace; sockets opened there stay there."""
+    home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        try:
+            setns(netns)
+        except OSError as error:
+            raise GeneveError(f"cannot enter the container's network namespace: {error.strerror}") from error
+        try:
+            yield
+        finally:
+            setns(home)
+    finally:
+        os.close(home)
+
+
+def create_veth(veth: Veth, netns: int) -> None:
+    """Make the pair in one message, the container's end born inside its namespace.
+
+    So the pair goes with the namespace, whatever becomes of us. The host's end comes up quiet.
+    """
+    with IPRoute() as ipr:
+        with _netlink(f"create the veth pair {veth.name} and {veth.interface}"):
+            try:
+                _add_pair(ipr, veth, netns)
+            except NetlinkError as error:
+                if error.code != errno.EEXIST or find_link(veth.name) is None:
+                    raise
+                # The name is this very attachment's: an earlier attempt was killed half-way.
+                remove_veth(veth.name)
+                _add_pair(ipr, veth, netns)
+        with _netlink(f"set up {veth.name}"):
+            ipr.link(
+                "set",
+                index=socket.if_nametoindex(veth.name),
+                state="up",
+                IFLA_IFALIAS=veth.alias,
+                IFLA_AF_SPEC=_NO_IPV6_ADDRESS,
+            )
+
+
+def configure_container(veth: Veth) -> None:
+    """Set up the container's end; runs inside the container's namespace."""
+    _write_container_sysctls(veth)
+    if not veth.checksum_offload:
+        _disable_checksum_offload(veth.interface)
+    index = socket.if_nametoindex(veth.interface)
+    with IPRoute() as ipr:
+        with _netlink(f"set up {veth.interface} in the container"):
+            ipr.link("set", index=index, state="up")
+        for address in veth.addresses:
+            with _netlink(f"add address {address} to {veth.interface} in the container"):
+                _add_address(ipr, index, address)
+        for route in veth.routes:
+            with _netlink(f"add the route to {route.destination} by {route.gateway} in the container"):
+                _add_route(ipr, index, route)
+
+
+def configure_bridge(bridge: Bridge) -> None:
+    """Give the bridge's internal port this host's gateway addresses; without any it stays down."""
+    if not bridge.addresses:
+        return
+    index = find_link(bridge.name)
+    if index is None:
+        raise GeneveError(f"ovs-vswitchd made no interface {bridge.name}; see its log")
+    with IPRoute() as ipr:
+        with _netlink(f"set up bridge {bridge.name}"):
+            ipr.link("set", index=index, state="up", IFLA_AF_SPEC=_NO_IPV6_ADDRESS)
+        for address in bridge.addresses:
+            with _netlink(f"add gateway {address} to bridge {bridge.name}"), _ignoring(errno.EEXIST):
+                _add_address(ipr, index, address)
+
+
+def remove_veth(name: str) -> None:
+    """Delete the pair by its host end; gone is fine."""
+    index = find_link(name)
+    if index is None:
+        return
+    with IPRoute() as ipr, _netlink(f"delete {name}"), _ignoring(errno.ENODEV):
+        ipr.link("del", index=index)
+
+
+def find_link(name: str) -> int | None:
+    """The interface's index in the current namespace."""
+    try:
+        return socket.if_nametoindex(name)
+    except OSError:
+        return None
+
+
+def _add_pair(ipr: IPRoute, veth: Veth, netns: int) -> None:
+    peer = {"ifname": veth.interface, "net_ns_fd": netns, "address": veth.mac, "mtu": veth.mtu}
+    ipr.link("add", ifname=veth.name, kind="veth", mtu=veth.mtu, peer=peer)
+
+
+def _add_address(ipr: IPRoute, index: int, address: ipaddress.IPv4Interface | ipaddress.IPv6Interface) -> None:
+    if address.version == 4:
+        broadcast = str(address.network.broadcast_address)
+        ipr.addr(
+            "add",
+            index=index,
+            address=str(address.ip),
+            prefixlen=address.network.prefixlen,
+            broadcast=broadcast,
+        )
+    else:
+        ipr.addr(
+            "add",
+            index=index,
+            address=str(address.ip),
+            prefixlen=address.network.prefixlen,
+            family=socket.AF_INET6,
+            flags=IFA_F_NODAD,
+        )
+
+
+def _add_route(ipr: IPRoute, index: int, route: Route) -> None:
+    ipr.route(
+        "add",
+        dst=str(route.destination),
+        gateway=str(route.gateway),
+        oif=index,
+        priority=ROUTE_METRIC if route.metric is None else route.metric,
+        family=_FAMILY[route.destination.version],
+    )
+
+
+def _write_container_sysctls(veth: Veth) -> None:
+    """As netavark's bridge driver does; and no IPv6 at all where the network has none."""
+    settings: Mapping[str, str] = {"ipv4/conf/{}/arp_notify": "1", "ipv6/conf/{}/disable_ipv6": "1"}
+    if veth.ipv6:
+        settings = {
+            "ipv4/conf/{}/arp_notify": "1",
+            "ipv6/conf/{}/disable_ipv6": "0",
+            "ipv6/conf/{}/accept_ra": "0",
+            "ipv6/conf/{}/accept_dad": "0",
+            "ipv6/conf/{}/autoconf": "0",
+        }
+    for path, value in settings.items():
+        file = Path("/proc/sys/net", path.format(veth.interface))
+        try:
+            file.write_text(value)
+        except FileNotFoundError as error:
+            # A kernel without IPv6 has nothing to be quietened.
+            if veth.ipv6:
+                raise GeneveError(f"cannot set {file}: this kernel has no IPv6, but the network does") from error
+        except OSError as error:
+            raise GeneveError(f"cannot set {file} to {value} in the container: {error.strerror}") from error
+
+
+def _disable_checksum_offload(interface: str) -> None:
+    tool = IoctlEthtool(interface)
+    try:
+        features = tool.get_features()
+        features["tx-checksum-ip-generic"] = False
+        features["tx-checksum-sctp"] = False
+        tool.set_features(features)
+    except (OSError, NotSupportedError) as error:
+        raise GeneveError(f"cannot turn off transmit checksum offload of {interface}: {error}") from error
+    finally:
+        tool.close()
+
+
+@contextmanager
+def _netlink(step: str) -> Iterator[None]:
+    """Turn what the kernel says into a sentence that names the step."""
+    try:
+        yield
+    except NetlinkError as error:
+        if error.code == errno.EEXIST:
+            raise GeneveError(f"cannot {step}: the name or address is already taken there") from error
+        raise GeneveError(f"cannot {step}: {os.strerror(error.code)}") from error
+    except OSError as error:
+        raise GeneveError(f"cannot {step}: {error.strerror or error}") from error
+
+
+@contextmanager
+def _ignoring(code: int) -> Iterator[None]:
+    try:
+        yield
+    except NetlinkError as error:
+        if error.code != code:
+            raise

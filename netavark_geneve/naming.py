@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every name, number, MAC address and tag that we derive. All hosts derive the same from the same input.
+
+Interface names are at most 15 bytes (IFNAMSIZ less the NUL). They are for people; what a row or a link
+is, and whose, stands in its tags.
+"""
+
+import base64
+import hashlib
+import ipaddress
+import re
+
+OWNER = "geneve-ovs"
+VNI_MAX = 2**24 - 1  # RFC 8926 §3.4: 24 bits; we leave 0 out, which OVS takes for "no key"
+IFNAME_MAX = 15
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+_IFNAME = re.compile(r"[A-Za-z0-9_.-]+", re.ASCII)
+
+
+def is_interface_name(name: str) -> bool:
+    """Whether the kernel, OVS and /proc/sys/net all take `name` for an interface."""
+    return (
+        len(name) <= IFNAME_MAX
+        and _IFNAME.fullmatch(name) is not None
+        and name not in (".", "..", "all", "default", "lo")
+    )
+
+
+def _digest(*parts: str) -> bytes:
+    return hashlib.sha256("\0".join(parts).encode()).digest()
+
+
+def _token(length: int, *parts: str) -> str:
+    return base64.b32encode(_digest(*parts)).decode().lower()[:length]
+
+
+def vni(network_name: str) -> int:
+    """The network's VNI, 1…2²⁴−1, unless the user chose one."""
+    return 1 + int.from_bytes(_digest("vni", network_name)[:8]) % VNI_MAX
+
+
+def bridge(network_name: str) -> str:
+    """`ovs_NAME`; a longer name is cut and told apart by a hash of the whole."""
+    name = f"ovs_{network_name}"
+    return name if len(name) <= IFNAME_MAX else f"{name[:9]}_{_token(5, 'bridge', network_name)}"
+
+
+def veth(network_id: str, container_id: str, interface: str) -> str:
+    """The host side of a container's veth; the same for every attempt to attach it."""
+    return f"veth{_token(11, 'veth', network_id, container_id, interface)}"
+
+
+def tunnel(vni: int, slot: int) -> str:
+    """The tunnel port to host number `slot` (from 1) of a network: `gv12345678-2`."""
+    return f"gv{vni}-{slot}"
+
+
+def mac_of_address(address: Address) -> str:
+    """A MAC that an address keeps when it moves to a new container, so that no neighbour cache goes stale.
+
+    0a:58 (locally administered) and the octets of an IPv4 address. Of an IPv6 address a hash: the slices
+    of one subnet differ in its high bits, so its low octets repeat on every host.
+    """
+    tail = address.packed if address.version == 4 else _digest("mac", str(address))[:4]
+    return ":".join(f"{octet:02x}" for octet in b"\x0a\x58" + tail)
+
+
+def bridge_mac(vni: int, tunnel_endpoint: str) -> str:
+    """The MAC of a bridge without an address: one for each network and host."""
+    return ":".join(f"{octet:02x}" for octet in b"\x0e" + _digest("bridge", str(vni), tunnel_endpoint)[:5])
+
+
+def network_tags(network_id: str) -> dict[str, str]:
+    """The external_ids by which every OVSDB row of a network is found, and refused when it is not ours."""
+    return {"owner": OWNER, "network-id": network_id}
+
+
+def tunnel_tags(network_id: str) -> dict[str, str]:
+    """The external_ids by which the tunnel ports of a network are found."""
+    return network_tags(network_id) | {"role": "tunnel"}
+
+
+def container_tags(network_id: str, container_id: str, interface: str) -> dict[str, str]:
+    """The external_ids by which one attachment is found."""
+    return network_tags(network_id) | {
+        "role": "container",
+        "container-id": container_id,
+        "container-interface": interface,
+    }

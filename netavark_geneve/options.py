@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The network options: `podman network create --opt KEY=VALUE`, and what `create` recorded in them."""
+
+import ipaddress
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+
+from .addresses import SLOTS_MAX, Address
+from .config import Fabric
+from .errors import GeneveError
+from .naming import VNI_MAX
+
+DST_PORT_DEFAULT = 6081  # RFC 8926 §3.3: the port that IANA assigned
+HOSTS_NONE = "none"  # a network of this host alone
+HOSTS_FILE = "@"  # prefix: read the list from that fabric.toml, anew at every attach
+GONE = "-"  # a list entry that keeps the slot of a host that is gone
+
+
+@dataclass(frozen=True)
+class Options:
+    """The options of one network, validated; None where neither the user nor `create` said anything.
+
+    `slot` is never typed by a user: `create` records this host's number in `hosts` (from 1) there.
+    """
+
+    hosts: str | None = None
+    local_ip: Address | None = None
+    slots: int | None = None
+    slot: int | None = None
+    vni: int | None = None
+    mtu: int | None = None
+    dst_port: int | None = None
+    datapath_type: str | None = None
+
+
+KNOWN = tuple(field.name for field in fields(Options) if field.name != "slot")
+
+
+def parse(raw: Mapping[str, str]) -> Options:
+    """Validate each option on its own. Raises GeneveError naming the option, its value and what is valid."""
+    for key in raw:
+        if key not in KNOWN and key != "slot":
+            raise GeneveError(f"unknown option {key!r}; known options are {', '.join(KNOWN)}")
+    return Options(
+        hosts=raw.get("hosts"),
+        local_ip=_address("local_ip", raw.get("local_ip")),
+        slots=_slots(raw.get("slots")),
+        slot=_integer("slot", raw.get("slot"), 1, SLOTS_MAX),
+        vni=_integer("vni", raw.get("vni"), 1, VNI_MAX),
+        mtu=_integer("mtu", raw.get("mtu"), 1, 65535),
+        dst_port=_integer("dst_port", raw.get("dst_port"), 1, 65535),
+        datapath_type=_datapath_type(raw.get("datapath_type")),
+    )
+
+
+def with_defaults(options: Options, fabric: Fabric) -> Options:
+    """Fill in from fabric.toml what the user left open; its values pass the same checks."""
+    file = parse(
+        {
+            key: str(value)
+            for key in ("local_ip", "slots", "mtu", "dst_port", "datapath_type")
+            if (value := getattr(fabric, key)) is not None
+        }
+    )
+    hosts = options.hosts
+    if hosts is None:
+        hosts = f"{HOSTS_FILE}{fabric.path}" if fabric.hosts else HOSTS_NONE
+    return Options(
+        hosts=hosts,
+        local_ip=options.local_ip or file.local_ip,
+        slots=options.slots or file.slots,
+        vni=options.vni,
+        mtu=options.mtu or file.mtu,
+        dst_port=options.dst_port or file.dst_port or DST_PORT_DEFAULT,
+        datapath_type=options.datapath_type if options.datapath_type is not None else file.datapath_type or "",
+    )
+
+
+def record(options: Options) -> dict[str, str]:
+    """The options as `create` writes them into the network, so that no later call has to guess."""
+    values = {field.name: getattr(options, field.name) for field in fields(options)}
+    return {key: str(value) for key, value in values.items() if value is not None}
+
+
+def _slots(text: str | None) -> int | None:
+    """A power of two, 1…4096."""
+    number = _integer("slots", text, 1, SLOTS_MAX)
+    if number is not None and number & (number - 1):
+        raise GeneveError(f"option slots={text}: must be a power of two, the same on every host")
+    return number
+
+
+def _datapath_type(text: str | None) -> str | None:
+    """As the Bridge column of ovs-vswitchd.conf.db(5): "" or "system" is the kernel's, or "netdev"."""
+    if text not in (None, "", "system", "netdev"):
+        raise GeneveError(f"option datapath_type={text}: must be system (the kernel's) or netdev (userspace)")
+    return "" if text == "system" else text
+
+
+def _integer(key: str, text: str | None, lowest: int, highest: int) -> int | None:
+    if text is None:
+        return None
+    # isascii: int() takes other scripts' digits too, and "1_000".
+    if not (text.isascii() and text.isdigit() and len(text) < 10 and lowest <= int(text) <= highest):
+        raise GeneveError(f"option {key}={text}: must be a number from {lowest} to {highest}")
+    return int(text)
+
+
+def _address(key: str, text: str | None) -> Address | None:
+    if text is None:
+        return None
+    try:
+        return ipaddress.ip_address(text)
+    except ValueError as error:
+        raise GeneveError(f"option {key}={text}: must be an IPv4 or IPv6 address") from error

@@ -1,0 +1,310 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Open vSwitch's side of an attach: bridge, tunnels and port in one OVSDB transaction.
+
+The only module that speaks OVSDB, by ovsdbapp, and the place where ovsdbapp's traps are shut:
+transactions always check errors, the wait for ovs-vswitchd fails loudly, Interface.error is read back,
+and only the rows of one request are replicated, so that our cost does not grow with the ports of the host.
+"""
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from ovs.db.idl import SchemaHelper, Transaction
+from ovsdbapp import exceptions
+from ovsdbapp.backend.ovs_idl import command
+from ovsdbapp.backend.ovs_idl.connection import Connection, OvsdbIdl
+from ovsdbapp.schema.open_vswitch import impl_idl
+
+from . import naming
+from .errors import Deadline, GeneveError
+from .log import logger, timed
+from .model import AttachPlan, Bridge, Tunnel
+from .schema import OPEN_VSWITCH
+
+SOCKET = "db.sock"
+RUNDIR = "/run/openvswitch"
+RUNDIR_VARIABLE = "OVS_RUNDIR"  # as Open vSwitch's own tools
+START_IT = "is Open vSwitch running? (systemctl start openvswitch-switch or openvswitch)"
+
+
+class Switch:
+    """A connection that sees one network's bridge and tunnels and one container's port."""
+
+    def __init__(self, api: "_Api") -> None:
+        self._api = api
+
+    def find_port(self, tags: Mapping[str, str]) -> str | None:
+        """The name of the port that carries all of `tags`."""
+        with self._api.ovsdb_connection.lock:
+            row = self._api.find_tagged("Port", tags)
+            return None if row is None else str(row.name)
+
+    def attach(self, plan: AttachPlan, deadline: Deadline) -> None:
+        """Ensure bridge and tunnels, add the container's port, wait until ovs-vswitchd forwards for it."""
+        self._commit(_Attach(self._api, plan), deadline, wait_matters=True)
+        self._check_interfaces([plan.veth.name, plan.bridge.name, *(tunnel.name for tunnel in plan.tunnels)])
+
+    def detach(self, bridge: str, tags: Mapping[str, str], deadline: Deadline) -> None:
+        """Remove the port that carries `tags` if there is one; with the last port the bridge and its tunnels.
+
+        Done once it stands in the database: an ovs-vswitchd that does not run will find it there.
+        """
+        self._commit(_Detach(self._api, bridge, tags), deadline, wait_matters=False)
+
+    def _commit(self, change: "_Change", deadline: Deadline, *, wait_matters: bool) -> None:
+        transaction = _Transaction(self._api, deadline.remaining(), wait_matters)
+        transaction.add(change)
+        try:
+            with timed("OVSDB transaction and ovs-vswitchd"):
+                transaction.commit()
+        except exceptions.TimeoutException as error:
+            raise GeneveError(
+                f"Open vSwitch did not take the change within {deadline.seconds:g} s; {START_IT}"
+            ) from error
+        except RuntimeError as error:
+            raise GeneveError(f"ovsdb-server refused the change: {error}") from error
+
+    def _check_interfaces(self, names: list[str]) -> None:
+        """ovs-vswitchd accepts any row and reports in the row what it could not make of it."""
+        with self._api.ovsdb_connection.lock:
+            for name in names:
+                row = self._api.find_named("Interface", name)
+                if row is None or row.error or row.ofport in ([], [-1]):
+                    reason = row.error[0] if row is not None and row.error else "no OpenFlow port number"
+                    raise GeneveError(f"ovs-vswitchd could not set up {name}: {reason}; see ovs-vswitchd.log")
+
+
+@contextmanager
+def connect(
+    environ: Mapping[str, str], deadline: Deadline, bridge: str, port: str, tags: Mapping[str, str]
+) -> Iterator[Switch]:
+    """Connect to this host's OVSDB for one attachment, which `tags` identify.
+
+    Raises GeneveError at once when there is no socket, and at the deadline when nobody answers.
+    """
+    path = os.path.join(environ.get(RUNDIR_VARIABLE, RUNDIR), SOCKET)
+    if not os.path.exists(path):
+        raise GeneveError(f"no OVSDB socket {path}; {START_IT}")
+    helper = SchemaHelper(schema_json=OPEN_VSWITCH)
+    helper.register_all()
+    idl = OvsdbIdl(f"unix:{path}", helper)
+    _watch(idl, bridge, port, tags)
+    connection = Connection(idl, deadline.remaining())
+    try:
+        with timed("OVSDB connection"):
+            api = _Api(connection, auto_index=False)
+    except exceptions.OvsdbAppException as error:
+        raise GeneveError(f"ovsdb-server does not answer on {path}; {START_IT}") from error
+    try:
+        yield Switch(api)
+    finally:
+        connection.stop(timeout=1)
+
+
+def _watch(idl: OvsdbIdl, bridge: str, port: str, tags: Mapping[str, str]) -> None:
+    """Replicate only the rows that matter here (conditional monitoring, ovsdb-server(7) §4.1.12)."""
+
+    def tagged(wanted: Mapping[str, str]) -> list[Any]:
+        return ["external_ids", "includes", ["map", [list(item) for item in wanted.items()]]]
+
+    def named(name: str) -> list[str]:
+        return ["name", "==", name]
+
+    own = [named(bridge), named(port), tagged(tags), tagged(naming.tunnel_tags(tags["network-id"]))]
+    idl.cond_change("Bridge", [named(bridge), tagged({"owner": naming.OWNER})])
+    idl.cond_change("Port", own)
+    idl.cond_change("Interface", own)
+
+
+class _Transaction(impl_idl.OvsVsctlTransaction):  # type: ignore[misc]
+    """ovsdbapp's, but a wait for ovs-vswitchd that fails can raise; the original only logs it."""
+
+    GRACE = 0.5  # seconds that the wait ends before commit() gives up on the connection's thread
+
+    def __init__(self, api: "_Api", timeout: float, wait_matters: bool) -> None:
+        super().__init__(api, api.ovsdb_connection, check_error=True, log_errors=False)
+        self.timeout = max(timeout, 2 * self.GRACE)
+        self.wait_matters = wait_matters
+
+    def elapsed_time(self) -> float:
+        return float(super().elapsed_time()) + self.GRACE
+
+    def post_commit(self, txn: Transaction) -> None:
+        try:
+            with timed("ovs-vswitchd"):
+                self.do_post_commit(txn)
+        except exceptions.TimeoutException:
+            if self.wait_matters:
+                raise
+            logger.warning("ovs-vswitchd has not yet noticed that a port is gone; %s", START_IT)
+
+
+class _Api(impl_idl.OvsdbIdl):  # type: ignore[misc]
+    # Backend keeps the first connection in a class attribute for ever; ours belongs to the instance.
+    ovsdb_connection: Any = None
+
+    def find_named(self, table: str, name: str) -> Any:
+        rows = self.tables[table].rows.values()
+        return next((row for row in rows if row.name == name), None)
+
+    def find_tagged(self, table: str, tags: Mapping[str, str]) -> Any:
+        rows = self.tables[table].rows.values()
+        return next((row for row in rows if tags.items() <= row.external_ids.items()), None)
+
+
+class _Change(command.BaseCommand):  # type: ignore[misc]
+    """One transaction's worth of change. `run_idl` runs again, on fresh rows, when somebody was faster."""
+
+
+class _Attach(_Change):
+    def __init__(self, api: _Api, plan: AttachPlan) -> None:
+        super().__init__(api)
+        self.plan = plan
+
+    def run_idl(self, txn: Transaction) -> None:
+        plan = self.plan
+        txn.add_comment(f"geneve-ovs: attach {plan.veth.alias}")
+        self._check_vni()
+        bridge = self._ensure_bridge(txn)
+        self._ensure_tunnels(txn, bridge)
+        stale = self.api.find_tagged("Port", _identity(plan.port_tags))
+        if stale is not None:  # of an attempt that was killed half-way
+            bridge.delvalue("ports", stale.uuid)
+        port = _insert_port(txn, plan.veth.name, plan.port_tags)
+        # transient: Fedora's and RHEL's Open vSwitch drop such ports at boot by themselves
+        port.other_config = {"transient": "true"}
+        port.interfaces[0].external_ids = {**plan.port_tags, "attached-mac": plan.veth.mac}
+        bridge.addvalue("ports", port)
+
+    def _check_vni(self) -> None:
+        """A VNI that two networks share would join them, or OVS refuses the second tunnel."""
+        wanted = self.plan.bridge
+        for row in self.api.tables["Bridge"].rows.values():
+            ids = row.external_ids
+            if row.name != wanted.name and ids.get("owner") == naming.OWNER and ids.get("vni") == str(wanted.vni):
+                raise GeneveError(
+                    f"VNI {wanted.vni} is already used by network {ids.get('network-name')} (bridge {row.name});"
+                    " create one of them again with another --opt vni=, the same on every host"
+                )
+
+    def _ensure_bridge(self, txn: Transaction) -> Any:
+        wanted = self.plan.bridge
+        bridge = self.api.find_named("Bridge", wanted.name)
+        if bridge is None:
+            return self._insert_bridge(txn, wanted)
+        if bridge.external_ids.get("network-id") != wanted.tags["network-id"]:
+            raise GeneveError(
+                f"OVS bridge {wanted.name} exists and is not this network's;"
+                f" remove it (ovs-vsctl del-br {wanted.name}) or choose another --interface-name"
+            )
+        bridge.verify("name")  # the detach of the last container may be removing it right now
+        if bridge.other_config.get("hwaddr") != wanted.hwaddr:
+            bridge.setkey("other_config", "hwaddr", wanted.hwaddr)
+        return bridge
+
+    def _insert_bridge(self, txn: Transaction, wanted: Bridge) -> Any:
+        root = self.api._ovs
+        root.verify("bridges")  # somebody may be adding it right now
+        port = _insert_port(txn, wanted.name, wanted.tags)
+        port.interfaces[0].type = "internal"
+        port.interfaces[0].mtu_request = [wanted.mtu]
+        bridge = txn.insert(self.api.tables["Bridge"])
+        bridge.name = wanted.name
+        bridge.datapath_type = wanted.datapath_type
+        # Without hwaddr the bridge takes the lowest MAC of its ports, and changes it as they come and go.
+        bridge.other_config = {"hwaddr": wanted.hwaddr}
+        bridge.external_ids = dict(wanted.tags)
+        bridge.addvalue("ports", port)
+        root.addvalue("bridges", bridge)
+        return bridge
+
+    def _ensure_tunnels(self, txn: Transaction, bridge: Any) -> None:
+        """Keep the tunnels that are as wanted, add the missing, remove those of hosts that have left."""
+        tags = naming.tunnel_tags(self.plan.bridge.tags["network-id"])
+        rows = self.api.tables["Port"].rows.values()
+        found = {row.name: row for row in rows if tags.items() <= row.external_ids.items()}
+        wanted = {tunnel.name: tunnel for tunnel in self.plan.tunnels}
+        stale = [row for name, row in found.items() if name not in wanted or not _equal(row, wanted[name])]
+        missing = [tunnel for name, tunnel in wanted.items() if name not in found or found[name] in stale]
+        if stale or missing:
+            bridge.verify("ports")  # somebody may be adding the same tunnels right now
+        for row in stale:
+            bridge.delvalue("ports", row.uuid)
+        for tunnel in missing:
+            bridge.addvalue("ports", _insert_tunnel(txn, tunnel))
+
+
+class _Detach(_Change):
+    def __init__(self, api: _Api, bridge: str, tags: Mapping[str, str]) -> None:
+        super().__init__(api)
+        self.bridge = bridge
+        self.tags = tags
+
+    def run_idl(self, txn: Transaction) -> None:
+        bridge = self.api.find_named("Bridge", self.bridge)
+        if bridge is None or bridge.external_ids.get("network-id") != self.tags["network-id"]:
+            return
+        txn.add_comment(f"geneve-ovs: detach {self.tags['container-id']} from {self.bridge}")
+        port = self.api.find_tagged("Port", self.tags)
+        if self._is_last(bridge, port):
+            bridge.verify("ports")  # somebody may be joining right now
+            self.api._ovs.delvalue("bridges", bridge.uuid)
+        elif port is not None:
+            bridge.delvalue("ports", port.uuid)
+
+    def _is_last(self, bridge: Any, port: Any) -> bool:
+        """Whether nothing remains but the tunnels and the bridge's own port."""
+        tunnels = naming.tunnel_tags(self.tags["network-id"])
+        rows = self.api.tables["Port"].rows.values()
+        going = {row.uuid for row in rows if row.name == self.bridge or tunnels.items() <= row.external_ids.items()}
+        if port is not None:
+            going.add(port.uuid)
+        return set(bridge.ports) <= going
+
+
+def _insert_port(txn: Transaction, name: str, tags: Mapping[str, str]) -> Any:
+    """A Port with its one Interface, both tagged."""
+    interface = txn.insert(txn.idl.tables["Interface"])
+    interface.name = name
+    interface.external_ids = dict(tags)
+    port = txn.insert(txn.idl.tables["Port"])
+    port.name = name
+    port.external_ids = dict(tags)
+    port.interfaces = [interface]
+    return port
+
+
+def _insert_tunnel(txn: Transaction, tunnel: Tunnel) -> Any:
+    port = _insert_port(txn, tunnel.name, tunnel.tags)
+    # Split horizon: nothing goes from one tunnel to another. Every host has a tunnel to every other, so
+    # a broadcast that was passed on would come back, for ever.
+    port.protected = True
+    port.interfaces[0].type = "geneve"
+    port.interfaces[0].options = _tunnel_options(tunnel)
+    return port
+
+
+def _tunnel_options(tunnel: Tunnel) -> dict[str, str]:
+    return {
+        "remote_ip": tunnel.remote,
+        "local_ip": tunnel.local,
+        "key": str(tunnel.vni),
+        "dst_port": str(tunnel.dst_port),
+    }
+
+
+def _equal(row: Any, tunnel: Tunnel) -> bool:
+    interface = row.interfaces[0] if row.interfaces else None
+    return (
+        interface is not None
+        and interface.type == "geneve"
+        and interface.options == _tunnel_options(tunnel)
+        and bool(row.protected)
+        and row.external_ids == tunnel.tags
+    )
+
+
+def _identity(tags: Mapping[str, str]) -> dict[str, str]:
+    return naming.container_tags(tags["network-id"], tags["container-id"], tags["container-interface"])
