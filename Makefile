@@ -1,0 +1,58 @@
+# Every target works from a fresh checkout, as root on Debian 12 or 13, and installs what it needs.
+
+PYTHON ?= python3
+VENV   := .venv
+RUN    := $(VENV)/bin/python
+PREFIX ?= /opt/netavark-geneve
+PLUGINDIR ?= /usr/libexec/netavark
+
+.PHONY: help
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+.PHONY: demo
+demo: ## watch containers on three hosts talk to each other
+	@$(PYTHON) -m tests.lab.demo
+
+.PHONY: test
+test: lint unit sandbox e2e ## run every test
+
+.PHONY: lint
+lint: $(VENV)/ready ## ruff and mypy --strict
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+	$(RUN) -m mypy
+
+.PHONY: unit
+unit: $(VENV)/ready ## the pure parts
+	$(RUN) -m pytest -q tests/unit
+
+.PHONY: sandbox
+sandbox: $(VENV)/ready ## our modules against a real Open vSwitch, with Debian's libraries and with PyPI's
+	$(RUN) -m tests.sandbox
+
+.PHONY: e2e
+e2e: $(VENV)/ready ## real Podman on several hosts
+	$(RUN) -m pytest -q tests/lab tests/e2e
+
+.PHONY: bench
+bench: $(VENV)/ready ## time of an attach beside netavark's own bridge
+	$(RUN) -m tests.bench.attach
+
+.PHONY: install
+install: ## install the plugin on this host, from this checkout
+	$(PYTHON) -m venv $(PREFIX)
+	$(PREFIX)/bin/python -m pip install .
+	install -d $(DESTDIR)$(PLUGINDIR)
+	ln -sf $(PREFIX)/bin/geneve-ovs $(DESTDIR)$(PLUGINDIR)/geneve-ovs
+
+.PHONY: clean
+clean: ## remove what the other targets left in the checkout
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/ready: setup.cfg pyproject.toml
+	$(PYTHON) -c 'import ensurepip, venv' || { apt-get update -q && apt-get install -qy python3-venv; }
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install -q -e '.[test]'
+	touch $@
