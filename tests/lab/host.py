@@ -1,0 +1,89 @@
+"""A host of the lab: Podman, Open vSwitch, and an underlay address."""
+
+import subprocess
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from .machine import HERE, Machine, Popen
+from .snapshot import Snapshot, snapshot
+
+Daemon = Literal["ovs-vswitchd", "ovsdb-server"]
+SCRIPT = (HERE / "switch.sh").read_text()
+
+
+@dataclass(frozen=True)
+class Host(Machine):
+    """Commands run on it as they would on a machine of its own."""
+
+    index: int
+    mtu: int
+    underlay: Machine
+
+    @property
+    def address(self) -> str:
+        return f"192.168.0.{10 + self.index}"
+
+    @property
+    def address6(self) -> str:
+        return f"fd00:192:168::{10 + self.index}"
+
+    def boot(self) -> Popen:
+        """Start Open vSwitch and the underlay; the caller waits."""
+        pipe = subprocess.PIPE
+        return self.popen(*self._switch("boot"), env=self._environment(), stdout=pipe, stderr=subprocess.STDOUT)
+
+    def stop_vswitchd(self, crash: bool = False) -> None:
+        """Stop the switch. The underlay's address goes with it: br-phy is a device of vswitchd's."""
+        self._run("end", "ovs-vswitchd", "KILL" if crash else "TERM")
+
+    def start_vswitchd(self) -> None:
+        self._run("start_vswitchd")
+
+    def stop_ovsdb(self, crash: bool = False) -> None:
+        """Stop the database; its content stays."""
+        self._run("end", "ovsdb-server", "KILL" if crash else "TERM")
+
+    def start_ovsdb(self) -> None:
+        self._run("start_ovsdb")
+
+    def freeze(self, daemon: Daemon) -> None:
+        """Stop a daemon in mid-air: it keeps its sockets and answers nobody."""
+        self._run("signal", daemon, "STOP")
+
+    def thaw(self, daemon: Daemon) -> None:
+        self._run("signal", daemon, "CONT")
+
+    def link_down(self) -> None:
+        """Pull the underlay's cable."""
+        self.underlay.run("ip", "link", "set", self.name, "down")
+
+    def link_up(self) -> None:
+        self.underlay.run("ip", "link", "set", self.name, "up")
+
+    def netns(self, container: str) -> str:
+        """The path of a container's network namespace."""
+        path = "{{.NetworkSettings.SandboxKey}}"
+        return self.run("podman", "container", "inspect", f"--format={path}", container).stdout.strip()
+
+    def netns_run(self, container: str, *command: str, **options: Any) -> subprocess.CompletedProcess[str]:
+        """Run a tool of the host inside a container's network namespace."""
+        return self.run("nsenter", f"--net={self.netns(container)}", "--", *command, **options)
+
+    def snapshot(self) -> Snapshot:
+        """All that a network plugin could leave behind on this host."""
+        return snapshot(self)
+
+    def _switch(self, function: str, *arguments: str) -> tuple[str, ...]:
+        return ("sh", "-c", SCRIPT, "switch.sh", function, *arguments)
+
+    def _environment(self) -> dict[str, str]:
+        return {
+            "NAME": self.name,
+            "INDEX": str(self.index),
+            "MTU": str(self.mtu),
+            "IPV4": f"{self.address}/24",
+            "IPV6": f"{self.address6}/64",
+        }
+
+    def _run(self, function: str, *arguments: str) -> None:
+        self.run(*self._switch(function, *arguments), env=self._environment())

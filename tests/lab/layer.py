@@ -1,0 +1,121 @@
+"""The plugin under test, installed as a user would: pip, into a virtual environment of its own."""
+
+import ast
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Literal
+
+from .cache import cached, digest
+from .errors import LabError
+from .rootfs import build_in
+
+Libs = Literal["debian", "pypi"]
+VENV = "/opt/netavark-geneve"
+PLUGIN = "geneve-ovs"
+PLUGIN_DIRECTORY = "/usr/libexec/netavark"  # one of those Podman looks into by default
+COMMAND = "netavark-geneve"
+# What cannot change what pip installs.
+NOT_SOURCE = (
+    ".*",
+    "tests",
+    "packaging",
+    "build",
+    "dist",
+    "__pycache__",
+    "*.egg-info",
+    "CHANGELOG*",
+    "Makefile",
+)
+PIP = f"python3 -m pip --quiet --no-input --python {VENV}/bin/python install --root-user-action=ignore"
+PYPI = "setuptools wheel pyroute2 ovsdbapp netaddr ovs pytest"
+ENVIRONMENTS = {
+    "debian": f"python3 -m venv --system-site-packages --without-pip {VENV}",
+    "pypi": f"python3 -m venv --without-pip {VENV}; {PIP} {PYPI}",
+}
+PROJECT = {
+    "debian": f"{PIP} --no-index --no-build-isolation /tmp/source",
+    "pypi": f"{PIP} --no-build-isolation /tmp/source",
+}
+
+
+def layer(root: Path, checkout: Path, libs: Libs) -> Path:
+    """The cached layer with the plugin of this checkout, for use above the root file system."""
+    if not any((checkout / name).exists() for name in ("setup.cfg", "pyproject.toml", "setup.py")):
+        raise LabError(f"there is no Python project in {checkout}; name the checkout that holds the plugin")
+    environment = _environment(root, libs)
+    key = digest(environment.name, PROJECT[libs], *_content(checkout))
+
+    def build(new: Path) -> None:
+        shutil.copytree(environment, new, copy_function=os.link, symlinks=True, dirs_exist_ok=True)
+        source = new.parent / "source"
+        shutil.copytree(checkout, source, ignore=shutil.ignore_patterns(*NOT_SOURCE))
+        _install(root, new, PROJECT[libs], libs, {source: "/tmp/source"})
+        _link(new)
+
+    return cached(f"plugin-{libs}", key, f"installing the plugin ({libs} libraries) …", build)
+
+
+def _environment(root: Path, libs: Libs) -> Path:
+    """The virtual environment without the plugin, which changes far more often."""
+    key = digest(root.name, ENVIRONMENTS[libs])
+    note = f"making a virtual environment ({libs} libraries) …"
+    return cached(f"venv-{libs}", key, note, lambda new: _install(root, new, ENVIRONMENTS[libs], libs, {}))
+
+
+def _install(root: Path, new: Path, script: str, libs: Libs, binds: dict[Path, str]) -> None:
+    venv = new / VENV[1:]
+    venv.mkdir(parents=True, exist_ok=True)
+    binds = {venv: VENV, **binds}
+    env: dict[str, str] = {}
+    if libs == "pypi":
+        env = _pip_environment()
+        binds |= {path: str(path) for path in _mentioned(env)}
+    build_in(new.parent, str(root), script, binds, env)
+
+
+def _link(new: Path) -> None:
+    """Put the plugin where Podman looks for it, and the operator's command on the PATH."""
+    for name, directory in ((PLUGIN, PLUGIN_DIRECTORY), (COMMAND, "/usr/local/bin")):
+        if (new / VENV[1:] / "bin" / name).exists():
+            link = new / directory[1:] / name
+            link.parent.mkdir(parents=True)
+            link.symlink_to(f"{VENV}/bin/{name}")
+        elif name == PLUGIN:
+            raise LabError(f"the project has no console script {PLUGIN}; add one to its entry points")
+
+
+def _content(checkout: Path) -> list[bytes]:
+    """Names and contents of all that pip could read."""
+    ignore = shutil.ignore_patterns(*NOT_SOURCE)
+    parts: list[bytes] = []
+    for directory, directories, files in os.walk(checkout):
+        ignored = ignore(directory, [*directories, *files])
+        directories[:] = sorted(set(directories) - ignored)
+        for name in sorted(set(files) - ignored):
+            path = Path(directory, name)
+            parts += [str(path.relative_to(checkout)).encode(), path.read_bytes()]
+    return parts
+
+
+def _pip_environment() -> dict[str, str]:
+    """How pip and TLS are set up on this machine, as environment variables."""
+    relevant = re.compile("^PIP_|_PROXY$|^SSL_CERT|_CA_BUNDLE$", re.IGNORECASE)
+    env = {name: value for name, value in os.environ.items() if relevant.search(name)}
+    command = [sys.executable, "-m", "pip", "config", "list"]
+    listed = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    for line in listed.stdout.splitlines():  # nothing when this machine has no pip
+        if setting := re.fullmatch(r"(?:global|install)\.([\w-]+)=(.*)", line):
+            name = "PIP_" + setting[1].upper().replace("-", "_")
+            env.setdefault(name, ast.literal_eval(setting[2]))
+    return env
+
+
+def _mentioned(env: dict[str, str]) -> list[Path]:
+    """Files and directories of this machine that must be visible to pip, outer ones first."""
+    words = [word.removeprefix("file://") for value in env.values() for word in re.split(r"[\s,]+", value)]
+    paths = {Path(word) for word in words if word.startswith("/") and Path(word).exists()}
+    return sorted(paths | {Path("/etc/resolv.conf"), Path("/etc/hosts")})

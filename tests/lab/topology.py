@@ -1,0 +1,189 @@
+"""A lab: some hosts on one underlay."""
+
+import json
+import os
+import re
+import secrets
+import shutil
+import subprocess
+import tempfile
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from .errors import LabError
+from .host import Host
+from .layer import Libs, layer
+from .machine import HERE, Machine, Process, Starting, kill
+from .rootfs import rootfs
+from .signals import deferred, terminable
+
+RUN = Path("/run/netavark-geneve-lab")
+MAX_HOSTS = 8
+BOOT_TIMEOUT = 60.0
+PAUSE = ("catatonit", "-P")  # a pid 1 that reaps and does nothing else
+CHECKOUT = HERE.parents[1]
+# The cable drum. It needs no IPv6 of its own to carry that of the hosts, and no multicast snooping.
+UNDERLAY = """
+sysctl -qw net.ipv6.conf.default.disable_ipv6=1
+ip link add switch mtu "$1" type bridge mcast_snooping 0
+ip link set switch up
+"""
+
+
+class Lab:
+    """Hosts on one underlay. `with Lab(hosts=3) as lab:` takes it down however the block is left.
+
+    `up()` and `down()` by hand leave it standing in between, also for other processes:
+    `Lab.find(name)` is a running lab.
+    """
+
+    def __init__(
+        self,
+        hosts: int = 2,
+        mtu: int = 1500,
+        libs: Libs = "debian",
+        name: str | None = None,
+        checkout: Path = CHECKOUT,
+    ) -> None:
+        self.count = _between(hosts, 1, MAX_HOSTS, "number of hosts")
+        self.mtu = _between(mtu, 1280, 65000, "MTU")
+        self.libs: Libs = libs
+        self.name = name or f"lab-{secrets.token_hex(3)}"
+        self.checkout = checkout
+        self.hosts: list[Host] = []
+        self._children: list[subprocess.Popen[str]] = []
+        self._block = ExitStack()
+        if not re.fullmatch(r"\w[\w.-]{0,40}", self.name):
+            raise LabError(f"{self.name!r} cannot name a lab; use letters, digits, dots and dashes")
+
+    @classmethod
+    def find(cls, name: str) -> Self:
+        """The running lab of this name."""
+        try:
+            settings = json.loads((RUN / name / "lab.json").read_text())
+        except OSError as error:
+            raise LabError(f"there is no lab {name!r}; start it with: lab up --name {name}") from error
+        lab = cls(settings["hosts"], settings["mtu"], settings["libs"], name)
+        pids = (lab.state / f"host{index}.pid" for index in range(MAX_HOSTS))
+        lab.hosts = [lab._host(Machine(pid.stem, Process.read(pid))) for pid in pids if pid.exists()]
+        return lab
+
+    @staticmethod
+    def names() -> list[str]:
+        """The labs of this machine."""
+        return sorted(path.parent.name for path in RUN.glob("*/lab.json"))
+
+    @property
+    def state(self) -> Path:
+        return RUN / self.name
+
+    @property
+    def underlay(self) -> Machine:
+        """The switch between the hosts; tcpdump on its ports host0, host1, … sees all traffic."""
+        return Machine("underlay", Process.read(self.state / "underlay.pid"))
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            stack.enter_context(terminable())
+            self.up()
+            self._block = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with self._block:
+            self.down()
+
+    def up(self) -> None:
+        """Start everything; all or nothing."""
+        if os.geteuid():
+            raise LabError("the lab makes namespaces and mounts; run it as root")
+        root = rootfs()
+        self._claim(f"{layer(root, self.checkout, self.libs)}:{root}")
+        try:
+            underlay, *machines = self._start("underlay", *(f"host{index}" for index in range(self.count)))
+            underlay.sh(UNDERLAY, str(self.mtu))
+            self._join([self._host(machine) for machine in machines])
+        except BaseException:
+            self.down()
+            raise
+
+    def add_host(self) -> Host:
+        """Join one more host to the running lab."""
+        index = _between(len(self.hosts) + 1, 1, MAX_HOSTS, "number of hosts") - 1
+        self._join([self._host(machine) for machine in self._start(f"host{index}")])
+        return self.hosts[-1]
+
+    def down(self) -> None:
+        """Take everything down, whatever state it is in."""
+        with deferred():
+            kill(Process.read(path) for path in self.state.glob("*.pid"))
+            for child in self._children:
+                child.wait(timeout=5)
+            self._children.clear()
+            self.hosts.clear()
+            shutil.rmtree(self.state, ignore_errors=True)
+            with suppress(OSError):  # the last one turns off the light
+                RUN.rmdir()
+
+    def _claim(self, lower: str) -> None:
+        """Take the name, with all that another process must know, in one step."""
+        RUN.mkdir(parents=True, exist_ok=True)
+        settings = {"hosts": self.count, "mtu": self.mtu, "libs": self.libs, "lower": lower}
+        with tempfile.TemporaryDirectory(prefix=".", dir=RUN) as temporary:
+            new = Path(temporary, "new")
+            new.mkdir()
+            (new / "lab.json").write_text(json.dumps(settings))
+            try:
+                new.rename(self.state)
+            except OSError as error:
+                raise LabError(
+                    f"there is a lab {self.name!r} already; use it, or take it down with: lab down --name {self.name}"
+                ) from error
+
+    def _start(self, *names: str) -> list[Machine]:
+        """Start machines side by side."""
+        lower = json.loads((self.state / "lab.json").read_text())["lower"]
+        starting: list[Starting] = []
+        with deferred():  # or a machine that nobody knows of yet could be left behind
+            try:
+                for name in names:
+                    starting.append(Starting(self.state / name, lower, PAUSE))
+                machines = [start.wait() for start in starting]
+            except BaseException:
+                for start in starting:
+                    start.abort()
+                raise
+            self._children += [start.process for start in starting]
+        return machines
+
+    def _host(self, machine: Machine) -> Host:
+        index = int(machine.name.removeprefix("host"))
+        return Host(machine.name, machine.init, index=index, mtu=self.mtu, underlay=self.underlay)
+
+    def _join(self, hosts: list[Host]) -> None:
+        """Cable hosts to the underlay and boot them, side by side."""
+        with ExitStack() as stack:
+            # Each host's network namespace as an open file: its pid means nothing on the underlay.
+            files = [stack.enter_context(open(f"/proc/{host.pid}/ns/net")) for host in hosts]
+            cables = "".join(
+                f"link add {host.name} mtu {self.mtu} master switch type veth"
+                f" peer name underlay mtu {self.mtu} netns /proc/self/fd/{file.fileno()}\n"
+                f"link set {host.name} up\n"
+                for host, file in zip(hosts, files, strict=True)
+            )
+            self.underlay.run("ip", "-batch", "-", input=cables, pass_fds=[file.fileno() for file in files])
+        self.hosts += hosts
+        for host, process in [(host, host.boot()) for host in hosts]:
+            output, _ = process.communicate(timeout=BOOT_TIMEOUT)
+            if process.returncode:
+                raise LabError(f"{host.name} did not boot:\n{output.strip()}")
+
+
+def _between(number: int, low: int, high: int, what: str) -> int:
+    if not low <= number <= high:
+        raise LabError(f"the {what} must be {low} to {high}, not {number}")
+    return number
