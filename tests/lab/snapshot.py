@@ -3,6 +3,7 @@
 import difflib
 import json
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,20 +12,19 @@ from .machine import Machine
 # Each section is printed after a line "### NAME".
 SCRIPT = r"""
 section() { echo "### $1"; }
+files() { find "$@" 2>/dev/null || true; } # the directory need not be there
 section ovsdb; ovsdb-client --timeout=10 --format=json dump Open_vSwitch
-section links; ip -json -details link
-section addresses; ip -json address
-section routes; ip -json route show table all; ip -json -6 route show table all
-section rules; ip -json rule; ip -json -6 rule
-section firewall; nft --json list ruleset
-section namespaces; find /run/netns -mindepth 1 2>/dev/null
-section networks; find /run/containers/networks 2>/dev/null
-section settings; find /run/sysctl.d -type f -exec grep -H '' {} + 2>/dev/null
+section links; ip -json -details address
+section routes; ip route show table all
+section rules; ip rule; ip -6 rule
+section firewall; nft --stateless list ruleset
+section namespaces; files /run/netns -mindepth 1
+section networks; files /run/containers/networks
+section settings; files /run/sysctl.d -type f -exec grep -H '' {} +
 section sysctls
-grep -rs '' /proc/sys/net/ipv4/ip_forward /proc/sys/net/ipv4/conf /proc/sys/net/ipv6/conf \
-    /proc/sys/net/bridge
-section processes; ps -e -o pgrp=,args= | awk -v own=$$ '$1 != own && $1 != 0 { $1 = ""; print }'
-true
+cd /proc/sys/net # of the interfaces only the one that is always there; some values cannot be read
+grep -rs '' ipv4/ip_forward ipv[46]/conf/all ipv[46]/conf/default ipv[46]/conf/br-phy bridge || true
+section processes; ps -e -o pgrp=,args= | awk -v own=$$ '$1 != own && $1 != 0 { $1 = ""; print }' | cut -c1-100
 """
 # Columns that say how the switch is doing, not what it was told; and _uuid, which tells nothing.
 VOLATILE = {
@@ -41,50 +41,32 @@ UNDERLAY = ("br-phy", "underlay")
 class Snapshot:
     """Compares equal to another when nothing was left behind in between."""
 
-    sections: tuple[tuple[str, tuple[str, ...]], ...]
-
-    def lines(self) -> list[str]:
-        return [f"{name}: {line}" for name, lines in self.sections for line in lines]
+    lines: tuple[str, ...]
 
 
 def diff(before: Snapshot, after: Snapshot) -> str:
     """What is different, one line each with + or -; empty when equal."""
-    lines = difflib.unified_diff(before.lines(), after.lines(), n=0, lineterm="")
+    lines = difflib.unified_diff(before.lines, after.lines, n=0, lineterm="")
     return "\n".join(line for line in lines if not line.startswith(("---", "+++", "@@")))
 
 
 def snapshot(machine: Machine) -> Snapshot:
     sections = re.findall(r"^### (\w+)\n(.*?)(?=^### |\Z)", machine.sh(SCRIPT).stdout, re.M | re.S)
-    return Snapshot(tuple((name, tuple(sorted(_lines(name, text)))) for name, text in sections))
+    readers = {"ovsdb": _ovsdb, "links": _links, "firewall": _firewall}
+    return Snapshot(
+        tuple(f"{name}: {line}" for name, text in sections for line in sorted(readers.get(name, str.splitlines)(text)))
+    )
 
 
-def _lines(section: str, text: str) -> list[str]:
-    match section:
-        case "ovsdb":
-            return _ovsdb(text)
-        case "links" | "addresses" | "routes" | "rules":
-            objects = [item for line in text.splitlines() for item in json.loads(line)]
-            return [
-                _show(_without(item, {"ifindex", "link_index", "stats", "stats64", "flags_changed"}))
-                for item in objects
-            ]
-        case "firewall":
-            objects = json.loads(text)["nftables"]
-            return [_show(_without(item, {"handle", "packets", "bytes"})) for item in objects if "metainfo" not in item]
-        case _:
-            return text.splitlines()
-
-
-def _ovsdb(text: str) -> list[str]:
+def _ovsdb(text: str) -> Iterator[str]:
     """A line for each row. References become "…": the rows they lead to are lines of their own."""
-    lines = []
     for line in text.splitlines():
         table = json.loads(line)
         for row in table["data"]:
-            columns = {k: _plain(v) for k, v in zip(table["headings"], row, strict=True) if k not in VOLATILE}
+            columns = {name: _plain(value) for name, value in zip(table["headings"], row, strict=True)}
+            told = {name: value for name, value in columns.items() if value and name not in VOLATILE}
             if columns.get("name") not in UNDERLAY and table["caption"] != "Datapath table":
-                lines.append(f"{table['caption']}: {_show({k: v for k, v in columns.items() if v})}")
-    return lines
+                yield f"{table['caption']}: {json.dumps(told, ensure_ascii=False)}"
 
 
 def _plain(value: Any) -> Any:
@@ -95,19 +77,30 @@ def _plain(value: Any) -> Any:
         case ["set", items]:
             return [_plain(item) for item in items]
         case ["map", pairs]:
-            return {str(key): _plain(item) for key, item in pairs}
+            return dict(pairs)
         case _:
             return value
 
 
-def _without(value: Any, keys: set[str]) -> Any:
-    """The same JSON without these keys, at any depth."""
-    if isinstance(value, dict):
-        return {key: _without(item, keys) for key, item in value.items() if key not in keys}
-    if isinstance(value, list):
-        return [_without(item, keys) for item in value]
-    return value
+def _links(text: str) -> Iterator[str]:
+    """A line for each link and one for each address, without what comes and goes by itself."""
+    for link in json.loads(text):
+        name, kind = link["ifname"], link.get("linkinfo", {}).get("info_kind", link["link_type"])
+        state = "up" if "UP" in link["flags"] else "down"
+        master = f" master {link['master']}" if "master" in link else ""
+        yield f"{name} ({kind}) {link['address']} mtu {link['mtu']} {state}{master}"
+        for address in link["addr_info"]:
+            yield f"{name} {address['local']}/{address['prefixlen']} scope {address['scope']}"
 
 
-def _show(value: Any) -> str:
-    return json.dumps(value, sort_keys=True, ensure_ascii=False)
+def _firewall(text: str) -> Iterator[str]:
+    """A line for each rule, with the table and the chain it is in."""
+    path: list[str] = []
+    for line in map(str.strip, text.splitlines()):
+        if line.endswith("{"):
+            path.append(line.removesuffix(" {"))
+            yield " ".join(path)
+        elif line == "}":
+            path.pop()
+        elif line:
+            yield " ".join([*path, line])
