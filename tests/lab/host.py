@@ -33,7 +33,7 @@ class Host(Machine):
         return self.popen(*self._switch("boot"), env=self._environment(), stdout=pipe, stderr=subprocess.STDOUT)
 
     def stop_vswitchd(self, crash: bool = False) -> None:
-        """Stop the switch. The underlay's address goes with it: br-phy is a device of vswitchd's."""
+        """Stop the switch. The underlay goes with it: br-phy is a device of vswitchd's."""
         self._run("end", "ovs-vswitchd", "KILL" if crash else "TERM")
 
     def start_vswitchd(self) -> None:

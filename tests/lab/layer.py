@@ -116,6 +116,8 @@ def _pip_environment() -> dict[str, str]:
 
 def _mentioned(env: dict[str, str]) -> list[Path]:
     """Files and directories of this machine that must be visible to pip, outer ones first."""
-    words = [word.removeprefix("file://") for value in env.values() for word in re.split(r"[\s,]+", value)]
-    paths = {Path(word) for word in words if word.startswith("/") and Path(word).exists()}
-    return sorted(paths | {Path("/etc/resolv.conf"), Path("/etc/hosts")})
+    words = [word for value in env.values() for word in re.split(r"[\s,]+", value)]
+    paths = {Path(word.removeprefix("file://")) for word in words if word.startswith(("/", "file:///"))}
+    # A local index links to files that lie beside it.
+    paths |= {path.parent for path in paths if path.is_dir() and len(path.parts) > 3}
+    return sorted({path for path in paths if path.exists()} | {Path("/etc/resolv.conf"), Path("/etc/hosts")})

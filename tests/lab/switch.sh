@@ -11,11 +11,12 @@ start_ovsdb() {
 
 start_vswitchd() {
     ovs-vswitchd unix:$run/db.sock --no-chdir --detach --pidfile --log-file
-    # Internal ports of the userspace datapath end with vswitchd, and their addresses with them.
+    # When vswitchd ends, the devices of its userspace datapath stay behind, but down.
     ovs-vsctl --timeout=20 set Interface br-phy "mtu_request=$MTU"
+    sysctl -qw net.ipv6.conf.br-phy.accept_dad=0
     ip link set br-phy mtu "$MTU" up
     ip address replace "$IPV4" dev br-phy
-    ip -6 address replace "$IPV6" dev br-phy nodad
+    ip -6 address replace "$IPV6" dev br-phy
 }
 
 # Userspace tunnels leave through an Open vSwitch bridge, so the underlay is one.
