@@ -12,7 +12,7 @@ help: ## list the targets
 
 .PHONY: demo
 demo: ## watch containers on three hosts talk to each other
-	@$(PYTHON) -m tests.lab.demo
+	@$(PYTHON) -m tests.demo
 
 .PHONY: test
 test: lint unit sandbox e2e ## run every test

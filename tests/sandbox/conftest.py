@@ -1,0 +1,91 @@
+"""A real Open vSwitch, and attachments planned as the plugin plans them. Runs as root on a host of the lab."""
+
+import ipaddress
+import json
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from typing import Any
+
+import pytest
+
+from netavark_geneve import links, switch
+from netavark_geneve.addresses import Range
+from netavark_geneve.errors import Deadline
+from netavark_geneve.fabric.mesh import Mesh
+from netavark_geneve.model import AttachPlan, Container, Network, Subnet
+from netavark_geneve.options import Options
+from netavark_geneve.plan import plan_attach
+
+NETNS = "/run/netns/sandbox"
+LOCAL = "192.168.0.10"
+Connect = Callable[[AttachPlan], AbstractContextManager[switch.Switch]]
+
+
+def make_plan(
+    number: int = 1, *, peers: tuple[str, ...] = ("192.168.0.11", "192.168.0.12"), network: str = "net1", vni: int = 7
+) -> AttachPlan:
+    """The plan for container `number` (1…) on a network of three hosts."""
+    subnet = ipaddress.ip_network("192.168.120.0/24")
+    first = ipaddress.ip_address("192.168.120.1")
+    gateway = Subnet(subnet, first, Range(first, ipaddress.ip_address("192.168.120.254")))
+    return plan_attach(
+        Network(name=network, id=f"id-{network}", driver="geneve-ovs", bridge=f"ovs_{network}", subnets=(gateway,)),
+        Options(vni=vni, mtu=1450, datapath_type="netdev"),
+        Mesh(
+            local=ipaddress.ip_address(LOCAL),
+            slot=1,
+            size=1 + len(peers),
+            peers=tuple((number, ipaddress.ip_address(peer)) for number, peer in enumerate(peers, 2)),
+        ),
+        Container(id=f"container-{number}", name=f"c{number}", interface=f"eth{number}", addresses=(first + number,)),
+        boot_id="boot",
+    )
+
+
+def vsctl(*arguments: str) -> str:
+    return subprocess.run(("ovs-vsctl", *arguments), check=True, capture_output=True, text=True).stdout.strip()
+
+
+def ip(*arguments: str) -> Any:
+    """What `ip -json -details …` says; None when it says nothing."""
+    shown = subprocess.run(("ip", "-json", "-details", *arguments), check=True, capture_output=True, text=True).stdout
+    return json.loads(shown) if shown.strip() else None
+
+
+def ports(bridge: str = "ovs_net1") -> list[str]:
+    return vsctl("list-ports", bridge).split()
+
+
+def make_veth(plan: AttachPlan, netns: str = NETNS) -> None:
+    with links.namespace(netns) as descriptor:
+        links.create_veth(plan.veth, descriptor)
+
+
+def connect(plan: AttachPlan) -> AbstractContextManager[switch.Switch]:
+    return switch.connect(os.environ, Deadline(10), plan.bridge.name, plan.veth.name, plan.port_tags)
+
+
+def attach(plan: AttachPlan, seconds: float = 10) -> None:
+    """Veth and switch port, as attach() makes them."""
+    make_veth(plan)
+    with connect(plan) as ovs:
+        ovs.attach(plan, Deadline(seconds))
+
+
+def detach(plan: AttachPlan) -> None:
+    with connect(plan) as ovs:
+        ovs.detach(plan.bridge.name, plan.port_tags, Deadline(10))
+    links.remove_veth(plan.veth.name)
+
+
+@pytest.fixture(autouse=True)
+def clean_host() -> Iterator[None]:
+    """A namespace for containers; afterwards no bridge of a test and no veth is left."""
+    ip("netns", "add", "sandbox")
+    yield
+    for bridge in vsctl("list-br").split():
+        if bridge != "br-phy":
+            vsctl("del-br", bridge)
+    ip("netns", "delete", "sandbox")

@@ -1,0 +1,170 @@
+"""links.py and neighbours.py against the real kernel."""
+
+import ipaddress
+import socket
+import struct
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from netavark_geneve import links, neighbours
+from netavark_geneve.errors import GeneveError
+from netavark_geneve.model import Route, Veth
+
+from .conftest import NETNS, ip, make_plan
+
+IPV6 = ipaddress.ip_interface("fd00:120::2/64")
+
+
+def plug(veth: Veth) -> None:
+    with links.namespace(NETNS) as netns:
+        links.create_veth(veth, netns)
+        with links.inside(netns):
+            links.configure_container(veth)
+
+
+def inside(*arguments: str) -> str:
+    command = ("ip", "netns", "exec", "sandbox", *arguments)
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+def test_the_container_gets_what_was_planned() -> None:
+    veth = make_plan().veth
+    plug(veth)
+
+    (link,) = ip("-n", "sandbox", "address", "show", "eth1")
+    assert (link["address"], link["mtu"], link["operstate"]) == (veth.mac, 1450, "UP")
+    (address,) = link["addr_info"]
+    assert (address["local"], address["prefixlen"], address["broadcast"]) == ("192.168.120.2", 24, "192.168.120.255")
+    links.remove_veth(veth.name)
+
+
+def test_the_host_side_is_quiet_and_says_whose_it_is() -> None:
+    veth = make_plan().veth
+    plug(veth)
+
+    (link,) = ip("link", "show", veth.name)
+    (addresses,) = ip("address", "show", veth.name)
+    assert link["inet6_addr_gen_mode"] == "none"
+    assert addresses["addr_info"] == []
+    assert link["ifalias"] == "geneve-ovs net1 c1 eth1"
+    links.remove_veth(veth.name)
+
+
+def test_without_ipv6_in_the_network_there_is_none_in_the_container() -> None:
+    veth = make_plan().veth
+    plug(veth)
+
+    assert inside("cat", "/proc/sys/net/ipv6/conf/eth1/disable_ipv6").strip() == "1"
+    links.remove_veth(veth.name)
+
+
+def test_an_ipv6_address_is_usable_at_once() -> None:
+    veth = replace(make_plan().veth, addresses=(IPV6,), ipv6=True)
+    plug(veth)
+
+    (link,) = ip("-n", "sandbox", "-6", "address", "show", "eth1")
+    (address,) = (address for address in link["addr_info"] if address["scope"] == "global")
+    assert address["local"] == "fd00:120::2"
+    assert not any("tentative" in address for address in link["addr_info"])
+    assert inside("cat", "/proc/sys/net/ipv6/conf/eth1/accept_ra").strip() == "0"
+    links.remove_veth(veth.name)
+
+
+@pytest.mark.parametrize(("offload", "shown"), [(False, "off"), (True, "on")])
+def test_checksum_offload_is_off_only_where_the_datapath_needs_it(offload: bool, shown: str) -> None:
+    veth = replace(make_plan().veth, checksum_offload=offload)
+    plug(veth)
+
+    assert f"tx-checksumming: {shown}" in inside("ethtool", "-k", "eth1")
+    links.remove_veth(veth.name)
+
+
+def test_routes_are_set_with_their_metric() -> None:
+    gateway = ipaddress.ip_address("192.168.120.1")
+    routes = (
+        Route(ipaddress.ip_network("10.9.0.0/16"), gateway),
+        Route(ipaddress.ip_network("10.8.0.0/16"), gateway, metric=7),
+    )
+    veth = replace(make_plan().veth, routes=routes)
+    plug(veth)
+
+    found = {route["dst"]: route.get("metric") for route in ip("-n", "sandbox", "route", "show", "via", str(gateway))}
+    assert found == {"10.9.0.0/16": 100, "10.8.0.0/16": 7}
+    links.remove_veth(veth.name)
+
+
+def test_a_pair_that_a_killed_attempt_left_is_replaced() -> None:
+    veth = make_plan().veth
+    plug(veth)
+    before = links.find_link(veth.name)
+    plug(veth)
+
+    assert links.find_link(veth.name) not in (None, before)
+    links.remove_veth(veth.name)
+
+
+def test_an_interface_name_that_the_container_has_already_is_an_error() -> None:
+    veth = make_plan().veth
+    plug(veth)
+    with pytest.raises(GeneveError, match=r"veth pair other and eth1: .*taken"):
+        plug(replace(veth, name="other"))
+
+    assert links.find_link("other") is None
+    links.remove_veth(veth.name)
+
+
+def test_removing_what_is_gone_is_fine() -> None:
+    links.remove_veth("nosuchlink")
+
+
+def test_a_namespace_that_is_gone_is_an_error_and_is_not_made() -> None:
+    with (
+        pytest.raises(GeneveError, match="/run/netns/gone: No such file or directory"),
+        links.namespace("/run/netns/gone"),
+    ):
+        pass
+
+    assert not Path("/run/netns/gone").exists()
+
+
+def test_the_thread_is_back_home_after_a_failure_inside() -> None:
+    home = Path("/proc/thread-self/ns/net").readlink()
+    with links.namespace(NETNS) as netns:
+        with pytest.raises(ZeroDivisionError), links.inside(netns):  # noqa: PT012 - both lines belong inside
+            assert Path("/proc/thread-self/ns/net").readlink() != home
+            raise ZeroDivisionError
+        assert Path("/proc/thread-self/ns/net").readlink() == home
+
+
+def test_each_address_is_announced() -> None:
+    veth = replace(make_plan().veth, addresses=(ipaddress.ip_interface("192.168.120.2/24"), IPV6), ipv6=True)
+    plug(veth)
+    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3)) as wire:  # ETH_P_ALL
+        wire.bind((veth.name, 3))
+        wire.settimeout(5)
+        with links.namespace(NETNS) as netns, links.inside(netns):
+            neighbours.announce(veth)
+        frames: list[bytes] = []
+        while not {0x0806, 0x86DD} <= {
+            struct.unpack("!H", frame[12:14])[0] for frame in frames if is_announcement(frame)
+        }:
+            frames.append(wire.recv(2048))
+    mac = bytes.fromhex(veth.mac.replace(":", ""))
+    arp, advertisement = sorted((frame for frame in frames if is_announcement(frame)), key=lambda frame: frame[12:14])
+
+    address = ipaddress.ip_address("192.168.120.2").packed
+    assert arp[:12] == b"\xff" * 6 + mac
+    assert arp[14:] == struct.pack("!HHBBH", 1, 0x0800, 6, 4, 1) + mac + address + bytes(6) + address
+    assert advertisement[6:12] == mac
+    assert advertisement[21] == 255  # hop limit
+    assert advertisement[62:78] == IPV6.ip.packed
+    links.remove_veth(veth.name)
+
+
+def is_announcement(frame: bytes) -> bool:
+    """ARP, or an ICMPv6 neighbour advertisement (the kernel itself sends MLD reports and the like)."""
+    kind = struct.unpack("!H", frame[12:14])[0]
+    return kind == 0x0806 or (kind == 0x86DD and frame[20] == 58 and frame[54] == 136)

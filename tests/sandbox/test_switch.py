@@ -1,0 +1,181 @@
+"""switch.py against a real ovsdb-server and ovs-vswitchd."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from netavark_geneve import links
+from netavark_geneve.errors import Deadline, GeneveError
+
+from .conftest import attach, connect, detach, make_plan, make_veth, ports, vsctl
+
+
+def test_one_attach_makes_bridge_tunnels_and_port() -> None:
+    plan = make_plan()
+
+    attach(plan)
+
+    assert set(ports()) == {plan.veth.name, "gv7-2", "gv7-3"}
+    assert vsctl("get", "Bridge", "ovs_net1", "other_config:hwaddr") == f'"{plan.bridge.hwaddr}"'
+    assert vsctl("get", "Interface", "ovs_net1", "mac_in_use") == f'"{plan.bridge.hwaddr}"'
+    assert vsctl("get", "Interface", "ovs_net1", "mtu") == "1450"
+    assert vsctl("get", "Port", "gv7-2", "protected") == "true"
+    options = vsctl("get", "Interface", "gv7-2", "options")
+    assert options == '{dst_port="6081", key="7", local_ip="192.168.0.10", remote_ip="192.168.0.11"}'
+    assert vsctl("get", "Port", plan.veth.name, "protected") == "false"
+    assert vsctl("get", "Port", plan.veth.name, "other_config:transient") == '"true"'
+    assert vsctl("get", "Port", plan.veth.name, "external_ids:container-name") == "c1"
+
+
+def test_attach_returns_only_when_the_switch_forwards_for_the_port() -> None:
+    plan = make_plan()
+    make_veth(plan)
+    with connect(plan) as ovs:
+        ovs.attach(plan, Deadline(10))
+        # Asked of ovs-vswitchd itself, without waiting for it.
+        shown = subprocess.run(("ovs-ofctl", "show", "ovs_net1"), check=True, capture_output=True, text=True).stdout
+
+    assert f"({plan.veth.name})" in shown
+
+
+def test_the_last_detach_removes_the_bridge_and_is_repeatable() -> None:
+    one, other = make_plan(1), make_plan(2)
+    attach(one)
+    attach(other)
+
+    detach(one)
+    assert set(ports()) == {other.veth.name, "gv7-2", "gv7-3"}
+
+    detach(other)
+    detach(other)
+    assert vsctl("list-br") == "br-phy"
+    assert vsctl("--columns=name", "--format=json", "find", "Port", "external_ids:owner=geneve-ovs") == json.dumps(
+        {"data": [], "headings": ["name"]}, separators=(",", ":")
+    )
+
+
+def test_a_port_of_somebody_else_keeps_the_bridge() -> None:
+    plan = make_plan()
+    attach(plan)
+    vsctl("add-port", "ovs_net1", "theirs", "--", "set", "Interface", "theirs", "type=internal")
+
+    detach(plan)
+
+    assert set(ports()) == {"theirs", "gv7-2", "gv7-3"}
+
+
+def test_a_bridge_of_somebody_else_is_refused_and_left_alone() -> None:
+    vsctl("add-br", "ovs_net1", "--", "set", "Bridge", "ovs_net1", "datapath_type=netdev")
+    plan = make_plan()
+
+    with pytest.raises(GeneveError, match=r"OVS bridge ovs_net1 exists and is not this network's.*--interface-name"):
+        attach(plan)
+
+    detach(plan)
+    assert ports() == []
+
+
+def test_a_vni_that_another_network_uses_is_refused() -> None:
+    attach(make_plan())
+
+    with pytest.raises(GeneveError, match="VNI 7 is already used by network net1"):
+        attach(make_plan(2, network="net2", vni=7))
+
+    assert vsctl("list-br").split() == ["br-phy", "ovs_net1"]
+
+
+def test_a_tunnel_port_name_that_is_taken_elsewhere_changes_nothing() -> None:
+    vsctl("add-port", "br-phy", "gv7-2", "--", "set", "Interface", "gv7-2", "type=internal")
+    try:
+        with pytest.raises(GeneveError, match="gv7-2"):
+            attach(make_plan())
+        assert vsctl("list-br") == "br-phy"
+    finally:
+        vsctl("del-port", "br-phy", "gv7-2")
+
+
+def test_an_error_that_vswitchd_reports_in_the_row_is_raised() -> None:
+    plan = make_plan()  # without a veth: there is no such device
+    with (
+        connect(plan) as ovs,
+        pytest.raises(GeneveError, match=rf"could not set up {plan.veth.name}: .*No such device"),
+    ):
+        ovs.attach(plan, Deadline(10))
+
+
+def test_tunnels_follow_the_list_of_hosts() -> None:
+    attach(make_plan(1, peers=("192.168.0.11",)))
+    before = vsctl("get", "Interface", "gv7-2", "_uuid")
+
+    attach(make_plan(2, peers=("192.168.0.11", "192.168.0.12")))
+    assert {"gv7-2", "gv7-3"} < set(ports())
+    assert vsctl("get", "Interface", "gv7-2", "_uuid") == before  # a tunnel in use is not made anew
+
+    attach(make_plan(3, peers=("192.168.0.21",)))
+    assert "gv7-3" not in ports()
+    assert vsctl("get", "Interface", "gv7-2", "options:remote_ip") == '"192.168.0.21"'
+
+
+def test_the_next_attach_repairs_what_was_changed_by_hand() -> None:
+    attach(make_plan(1))
+    vsctl("set", "Port", "gv7-2", "protected=false")
+    vsctl("del-port", "gv7-3")
+    vsctl("remove", "Bridge", "ovs_net1", "other_config", "hwaddr")
+
+    plan = make_plan(2)
+    attach(plan)
+
+    assert vsctl("get", "Port", "gv7-2", "protected") == "true"
+    assert "gv7-3" in ports()
+    assert vsctl("get", "Bridge", "ovs_net1", "other_config:hwaddr") == f'"{plan.bridge.hwaddr}"'
+
+
+def test_a_port_that_a_killed_attempt_left_is_replaced() -> None:
+    attach(make_plan())
+    attach(make_plan())
+
+    assert set(ports()) == {make_plan().veth.name, "gv7-2", "gv7-3"}
+
+
+def test_only_the_rows_of_one_request_are_replicated() -> None:
+    for number in range(1, 31):
+        attach(make_plan(number))
+
+    with connect(make_plan(31)) as ovs:
+        names = {row.name for row in ovs._api.tables["Port"].rows.values()}
+
+    assert names == {"ovs_net1", "gv7-2", "gv7-3"}
+
+
+def test_attaches_and_detaches_from_many_processes_at_once_lose_nothing() -> None:
+    """The last to leave removes the bridge while others join: nobody ends up on a bridge that is gone."""
+    workers = [
+        subprocess.Popen(
+            [sys.executable, "-m", "tests.sandbox.churn", str(number)],
+            cwd=Path(__file__).parents[2],
+            stderr=subprocess.PIPE,
+        )
+        for number in range(1, 5)
+    ]
+    failures = [worker.communicate(timeout=120)[1].decode() for worker in workers]
+
+    assert failures == [""] * 4
+    assert [worker.returncode for worker in workers] == [0] * 4
+    assert vsctl("list-br") == "br-phy"
+
+
+def test_a_veth_goes_with_its_namespace_and_detach_still_removes_the_port() -> None:
+    plan = make_plan()
+    subprocess.run(("ip", "netns", "add", "shortlived"), check=True)
+    make_veth(plan, "/run/netns/shortlived")
+    with connect(plan) as ovs:
+        ovs.attach(plan, Deadline(10))
+
+    subprocess.run(("ip", "netns", "delete", "shortlived"), check=True)
+    detach(plan)
+
+    assert links.find_link(plan.veth.name) is None
+    assert vsctl("list-br") == "br-phy"
