@@ -13,7 +13,7 @@ from .layer import layer
 from .machine import ENVIRONMENT
 from .rootfs import rootfs
 from .signals import terminable
-from .topology import CHECKOUT, Lab
+from .topology import CHECKOUT, Lab, need_root
 
 EXAMPLE = """\
   lab up 3
@@ -25,6 +25,7 @@ EXAMPLE = """\
 def main() -> int:
     options = _parser().parse_args()
     try:
+        need_root()
         with terminable():
             options.verb(options)
     except LabError as error:

@@ -16,7 +16,6 @@ echo localhost >/etc/hostname
 } >/etc/hosts
 rm -rf /var/log/apt /var/cache/apt /var/lib/apt/lists/*
 useradd --create-home --shell /bin/bash user # comes with subordinate ids, for rootless Podman
-su user -c 'mkdir -p ~/.local/share/containers'
 
 cat >/etc/containers/containers.conf <<'END'
 # There is no systemd and no cgroup of our own in here; all else is as Debian has it.
@@ -38,6 +37,14 @@ cat >/etc/containers/storage.conf <<'END'
 driver = "overlay"
 runroot = "/run/containers/storage"
 graphroot = "/var/lib/containers/storage"
+[storage.options]
+additionalimagestores = ["/usr/lib/lab/images"]
+END
+# Rootless Podman takes no image store from the file above.
+su user -c 'mkdir -p ~/.config/containers ~/.local/share/containers'
+cat >/home/user/.config/containers/storage.conf <<'END'
+[storage]
+driver = "overlay"
 [storage.options]
 additionalimagestores = ["/usr/lib/lab/images"]
 END

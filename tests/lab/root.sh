@@ -66,5 +66,6 @@ hostname "$name"
 pivot_root . mnt
 cd /
 umount -l /mnt
+mount --make-rshared / # as systemd has it, and as rootless Podman wants it
 echo ready
 exec "$@" >&2

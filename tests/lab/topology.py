@@ -99,8 +99,7 @@ class Lab:
 
     def up(self) -> None:
         """Start everything; all or nothing."""
-        if os.geteuid():
-            raise LabError("the lab makes namespaces and mounts; run it as root")
+        need_root()
         root = rootfs()
         self._claim(f"{layer(root, self.checkout, self.libs)}:{root}")
         try:
@@ -181,6 +180,11 @@ class Lab:
             output, _ = process.communicate(timeout=BOOT_TIMEOUT)
             if process.returncode:
                 raise LabError(f"{host.name} did not boot:\n{output.strip()}")
+
+
+def need_root() -> None:
+    if os.geteuid():
+        raise LabError("the lab is made of namespaces and mounts; run it as root")
 
 
 def _between(number: int, low: int, high: int, what: str) -> int:
