@@ -57,7 +57,7 @@ class Switch:
         transaction = _Transaction(self._api, deadline.remaining(), wait_matters)
         transaction.add(change)
         try:
-            with timed("OVSDB transaction and ovs-vswitchd"):
+            with timed("ovsdb-server and ovs-vswitchd"):
                 transaction.commit()
         except exceptions.TimeoutException as error:
             raise GeneveError(
@@ -133,8 +133,7 @@ class _Transaction(impl_idl.OvsVsctlTransaction):  # type: ignore[misc]
 
     def post_commit(self, txn: Transaction) -> None:
         try:
-            with timed("ovs-vswitchd"):
-                self.do_post_commit(txn)
+            self.do_post_commit(txn)
         except exceptions.TimeoutException:
             if self.wait_matters:
                 raise

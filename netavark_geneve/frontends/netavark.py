@@ -12,6 +12,7 @@ from typing import Any
 
 from .. import __version__
 from ..errors import GeneveError
+from ..log import timed
 from ..model import AttachResult, Container, Network
 from .fields import Fields
 
@@ -66,23 +67,27 @@ def _create(arguments: Sequence[str], request: bytes, environ: Mapping[str, str]
 
 
 def _setup(arguments: Sequence[str], request: bytes, environ: Mapping[str, str]) -> dict[str, Any]:
-    from ..attach import attach
-    from ..rootless import check_root
+    with timed("imports"):
+        from ..attach import attach
+        from ..rootless import check_root
 
     check_root()
     fields = Fields(_load(request), "request")
-    result = attach(parse_network(fields.object("network")), parse_container(fields), arguments[0], environ)
+    with timed("attach"):
+        result = attach(parse_network(fields.object("network")), parse_container(fields), arguments[0], environ)
     return render_result(result)
 
 
 def _teardown(arguments: Sequence[str], request: bytes, environ: Mapping[str, str]) -> None:
-    from ..detach import detach
-    from ..rootless import check_root
+    with timed("imports"):
+        from ..detach import detach
+        from ..rootless import check_root
 
     check_root()
     fields = Fields(_load(request), "request")
     network, container = parse_network(fields.object("network")), parse_container(fields)
-    detach(network, container.id, container.interface, environ)
+    with timed("detach"):
+        detach(network, container.id, container.interface, environ)
 
 
 Verb = Callable[[Sequence[str], bytes, Mapping[str, str]], dict[str, Any] | None]

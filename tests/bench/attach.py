@@ -1,0 +1,126 @@
+"""`make bench`: what an attach costs beside netavark's own bridge, written to docs/performance.md.
+
+Whole processes, netavark from spawn to exit, interleaved in one run. The machine's speed drifts, so the
+ratios are worth more than the figures.
+"""
+
+import json
+import platform
+import statistics
+import sys
+from pathlib import Path
+from typing import Any
+
+from tests.e2e.fabric import Fabric, run
+from tests.lab import Host, Lab
+
+COUNTS = (1, 200)
+ROUNDS = 20
+ANSWERS = 100
+REPORT = Path(__file__).parents[2] / "docs" / "performance.md"
+WORKER = Path(__file__).with_name("worker.py")
+
+
+def main() -> int:
+    with Lab(hosts=2, name="bench") as lab:
+        fabric = Fabric(lab.hosts)
+        fabric.configure()
+        fabric.create("geneve", "--subnet", "10.90.0.0/16")
+        lab.hosts[0].run("podman", "network", "create", "--subnet", "10.91.0.0/16", "--disable-dns", "bridge-nft")
+        remote = run(lab.hosts[1], "geneve", name="remote")
+        versions = lab.hosts[0].sh("podman --version; /usr/lib/podman/netavark --version; ovs-vswitchd --version")
+        results = work(lab.hosts[0], remote.host, remote.address)
+        cores = lab.hosts[0].run("nproc").stdout.strip()
+    report = render(results, f"{cores} cores, Linux {platform.release()}", versions.stdout.splitlines())
+    REPORT.write_text(report, encoding="utf-8")
+    print(report)
+    return 0
+
+
+def work(host: Host, remote: Host, address: str) -> dict[str, Any]:
+    definitions = {name: json.loads(host.read(f"/etc/containers/networks/{name}.json")) for name in NETWORKS}
+    # The remote container's namespace, seen through its host's root file system, for the worker to enter.
+    with open(f"/proc/{remote.pid}/root{remote.netns('remote')}") as netns:
+        job = {
+            "networks": definitions,
+            "counts": COUNTS,
+            "rounds": ROUNDS,
+            "answers": ANSWERS,
+            "remote": [netns.fileno(), address],
+        }
+        command = ("python3", "-c", WORKER.read_text(encoding="utf-8"), json.dumps(job))
+        done = host.run(*command, timeout=1200, pass_fds=[netns.fileno()])
+    return dict(json.loads(done.stdout))
+
+
+NETWORKS = ("geneve", "bridge-nft")
+
+
+def render(results: dict[str, Any], machine: str, versions: list[str]) -> str:
+    rows = [
+        "# Performance",
+        "",
+        "Written by `make bench`. " + CONDITIONS.format(machine=machine, versions=", ".join(versions[:3])),
+        "",
+        "## Setup and teardown",
+        "",
+        f"Medians of {ROUNDS} interleaved rounds, 95th percentile in parentheses, in milliseconds.",
+        "",
+        "| containers attached | call | geneve-ovs | netavark bridge, nftables | ratio |",
+        "|---|---|---|---|---|",
+    ]
+    for count in COUNTS:
+        samples = results[str(count)]["samples"]
+        for verb in ("setup", "teardown"):
+            ours, theirs = samples[f"{verb} geneve"], samples[f"{verb} bridge-nft"]
+            ratio = statistics.median(ours) / statistics.median(theirs)
+            rows.append(f"| {count} | {verb} | {shown(ours)} | {shown(theirs)} | {ratio:.2f} |")
+    rows += ["", "## Where a setup's time goes", "", STEPS, "", *steps(results)]
+    rows += ["", "## First answer", "", ANSWERED.format(rounds=ANSWERS), ""]
+    rows += ["| echo request | median | maximum | over 500 ms |", "|---|---|---|---|"]
+    for direction, answers in results["answers"].items():
+        stalls = sum(answer > 500 for answer in answers)
+        rows.append(f"| {direction} | {statistics.median(answers):.1f} | {max(answers):.1f} | {stalls} |")
+    return "\n".join(rows) + "\n"
+
+
+def steps(results: dict[str, Any]) -> list[str]:
+    rows = [
+        "| containers attached | whole | netavark, interpreter | imports | own work | Open vSwitch |",
+        "|---|---|---|---|---|---|",
+    ]
+    wholes, owns = [], []
+    for count in COUNTS:
+        found = results[str(count)]["steps"]
+        whole = [step["whole"] for step in found]
+        imports = [step["imports"] for step in found]
+        switch = [step["ovsdb-server and ovs-vswitchd"] for step in found]
+        own = [step["attach"] - step["ovsdb-server and ovs-vswitchd"] for step in found]
+        rest = [step["whole"] - step["imports"] - step["attach"] for step in found]
+        wholes.append(statistics.median(whole))
+        owns.append(statistics.median(own))
+        rows.append(f"| {count} | {shown(whole)} | {shown(rest)} | {shown(imports)} | {shown(own)} | {shown(switch)} |")
+    growth = (
+        f"From {COUNTS[0]} to {COUNTS[-1]} attached containers the whole setup takes {wholes[-1] / wholes[0]:.2f} ×"
+    )
+    return [*rows, "", f"{growth} its time, our own work {owns[-1] / owns[0]:.2f} ×."]
+
+
+def shown(samples: list[float]) -> str:
+    return f"{statistics.median(samples):.1f} ({statistics.quantiles(samples, n=20)[-1]:.1f})"
+
+
+CONDITIONS = """Real `netavark setup` and `netavark teardown`, from spawn to exit, {machine}, {versions}.
+Open vSwitch runs its userspace datapath and one tunnel. Both networks are without DNS. The plugin starts cold: every
+call pays for Python and its libraries."""
+
+STEPS = """Milliseconds, from the plugin's own debug log. "Own work" is everything between the end of the imports and
+the answer, but for the wait until ovsdb-server and ovs-vswitchd have taken the change."""
+
+ANSWERED = """Milliseconds from the return of `setup` to the first answered ICMP echo across the tunnel, {rounds}
+rounds; in every round a new container takes the address that the one before has just given back. Alternately it sends
+first and is sent to first. A request that found no way would be repeated after a second."""
+
+
+if __name__ == "__main__":
+    sys.exit(main())
