@@ -1,0 +1,412 @@
+# SPDX-License-Identifier: Apache-2.0
+from dataclasses import replace
+from ipaddress import ip_address, ip_network
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from netavark_geneve import naming
+from netavark_geneve.addresses import SLICE_MIN, SLICE_ROOMY, SLOTS_DEFAULT
+from netavark_geneve.definition import HostFacts
+from netavark_geneve.model import Network, Subnet
+
+from .makers import HOST_1, HOST_2, HOSTS, created, facts, interfaces, mesh, network, network_names, refused, subnet
+
+
+def summary(found: Subnet) -> tuple[str, str, str | None]:
+    return str(found.subnet), str(found.lease_range), None if found.gateway is None else str(found.gateway)
+
+
+def on_host(number: int, *, of: int) -> HostFacts:
+    hosts = [f"192.168.0.{9 + each}" for each in range(1, of + 1)]
+    return facts(mesh(",".join(hosts), own=hosts[number - 1]))
+
+
+@pytest.mark.parametrize(
+    ("host", "leases", "gateway"),
+    [
+        (1, "192.168.120.1-192.168.120.126", "192.168.120.1"),
+        (2, "192.168.120.129-192.168.120.254", "192.168.120.129"),
+    ],
+)
+def test_two_slots_are_the_halves_of_the_manual_procedure(host: int, leases: str, gateway: str) -> None:
+    found = created(on=on_host(host, of=2), slots="2")
+    assert [summary(each) for each in found.subnets] == [("192.168.120.0/24", leases, gateway)]
+
+
+@pytest.mark.parametrize(
+    ("host", "leases", "gateway"),
+    [(1, "192.168.120.1-192.168.120.30", "192.168.120.1"), (3, "192.168.120.65-192.168.120.94", "192.168.120.65")],
+)
+def test_default_is_eight_slots_of_32_on_a_24(host: int, leases: str, gateway: str) -> None:
+    found = created(on=on_host(host, of=3))
+    assert [summary(each) for each in found.subnets] == [("192.168.120.0/24", leases, gateway)]
+    assert found.options["slots"] == "8"
+
+
+def test_default_is_16_slots_on_a_16() -> None:
+    assert created(network("10.89.0.0/16")).options["slots"] == "16"
+
+
+def test_cut_does_not_depend_on_how_many_hosts_there_are() -> None:
+    assert created(on=on_host(2, of=2)).subnets == created(on=on_host(2, of=7)).subnets
+
+
+def test_network_of_this_host_alone_has_the_whole_subnet_and_no_place() -> None:
+    found = created(on=facts())
+    assert summary(found.subnets[0]) == ("192.168.120.0/24", "192.168.120.1-192.168.120.254", "192.168.120.1")
+    assert found.options["hosts"] == "none"
+    assert not {"slot", "local_ip"} & found.options.keys()
+
+
+def test_everything_derived_is_recorded() -> None:
+    found = created(on=on_host(2, of=2), slots="2")
+    assert found.bridge == "ovs_net1"
+    assert found.options == {
+        "hosts": HOSTS,
+        "local_ip": HOST_2,
+        "slots": "2",
+        "slot": "2",
+        "vni": str(naming.vni("net1")),
+        "mtu": "1450",
+        "dst_port": "6081",
+        "datapath_type": "",
+    }
+
+
+def test_options_of_the_user_are_kept() -> None:
+    found = created(vni="7", mtu="1400", dst_port="6082", datapath_type="netdev", slots="4")
+    assert (
+        found.options.items()
+        >= {
+            "vni": "7",
+            "mtu": "1400",
+            "dst_port": "6082",
+            "datapath_type": "netdev",
+            "slots": "4",
+        }.items()
+    )
+
+
+def test_identity_of_the_network_is_left_alone() -> None:
+    wanted = network(name="db", id="ff" * 32, bridge="br-db", internal=True)
+    found = created(wanted)
+    assert (found.name, found.id, found.driver, found.bridge, found.internal) == (
+        "db",
+        "ff" * 32,
+        "geneve-ovs",
+        "br-db",
+        True,
+    )
+
+
+def test_ip_range_of_the_user_wins_over_the_slice() -> None:
+    found = created(network(subnet("192.168.120.0/24", leases="192.168.120.10-192.168.120.20")), on=on_host(2, of=2))
+    assert summary(found.subnets[0]) == (
+        "192.168.120.0/24",
+        "192.168.120.10-192.168.120.20",
+        "192.168.120.10",
+    )
+
+
+def test_ip_range_of_the_user_belongs_to_no_slot_so_the_host_may_move() -> None:
+    found = created(network(subnet("192.168.120.0/24", leases="192.168.120.10-192.168.120.20")))
+    assert not {"slot", "slots"} & found.options.keys()
+
+
+def test_ip_range_from_the_subnets_own_address_has_the_next_one_as_gateway() -> None:
+    found = created(network(subnet("192.168.120.0/24", leases="192.168.120.0-192.168.120.127")))
+    assert found.subnets[0].gateway == ip_address("192.168.120.1")
+
+
+def test_gateway_of_the_user_is_kept() -> None:
+    found = created(network(subnet("192.168.120.0/24", gateway="192.168.120.254")))
+    assert found.subnets[0].gateway == ip_address("192.168.120.254")
+
+
+def test_internal_network_has_no_gateway() -> None:
+    found = created(network(internal=True))
+    assert found.subnets[0].gateway is None
+    assert str(found.subnets[0].lease_range) == "192.168.120.1-192.168.120.30"
+
+
+def test_two_subnets_are_cut_alike_into_what_the_smaller_one_bears() -> None:
+    found = created(network("192.168.120.0/26", "fd00:120::/64"), on=on_host(2, of=2))
+    assert found.options["slots"] == "2"
+    assert [summary(each)[1] for each in found.subnets] == [
+        "192.168.120.33-192.168.120.62",
+        "fd00:120::8000:0:0:1-fd00:120::ffff:ffff:ffff:fffe",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("hosts", "underlay_mtu", "mtu"),
+    [
+        (HOSTS, 1500, "1450"),
+        ("fd00::a,fd00::b", 1500, "1430"),
+        (HOSTS, 9000, "8950"),
+        (HOSTS, 1400, "1350"),
+    ],
+    ids=["IPv4 underlay", "IPv6 underlay", "jumbo frames", "a VPN"],
+)
+def test_mtu_is_the_underlays_less_the_encapsulation(hosts: str, underlay_mtu: int, mtu: str) -> None:
+    place = mesh(hosts, own=hosts.split(",")[0])
+    assert created(on=facts(place, underlay_mtu=underlay_mtu), hosts=hosts).options["mtu"] == mtu
+
+
+def test_mtu_of_a_network_without_tunnels_is_ethernets() -> None:
+    assert created(on=facts()).options["mtu"] == "1500"
+
+
+@pytest.mark.parametrize("mtu", ["1450", "1280", "576"])
+def test_mtu_of_the_user_may_be_smaller_than_the_underlay_allows(mtu: str) -> None:
+    assert created(mtu=mtu).options["mtu"] == mtu
+
+
+@pytest.mark.parametrize(("mtu", "fits"), [("1451", "1450"), ("9000", "1450")])
+def test_mtu_that_does_not_fit_into_the_underlay_is_refused_with_what_does(mtu: str, fits: str) -> None:
+    with refused(f"mtu={mtu}", "1500", fits):
+        created(mtu=mtu)
+
+
+@pytest.mark.parametrize(
+    ("subnet", "mtu", "least"), [("192.168.120.0/24", "575", "576"), ("fd00::/64", "1279", "1280")]
+)
+def test_mtu_below_what_the_protocol_needs_is_refused(subnet: str, mtu: str, least: str) -> None:
+    with refused(mtu, least):
+        created(network(subnet), mtu=mtu)
+
+
+def test_underlay_too_small_for_ipv6_inside_is_refused() -> None:
+    with refused("1250", "1280"):
+        created(network("fd00::/64"), on=facts(mesh(), underlay_mtu=1300))
+
+
+@pytest.mark.parametrize("slots", [None, "2"], ids=["default", "option"])
+def test_more_hosts_than_slots_are_refused_with_what_to_do(slots: str | None) -> None:
+    with refused("3 hosts", "192.168.120.0/26", "2 slots", "--subnet", "slots="):
+        created(network("192.168.120.0/26"), on=on_host(1, of=3), **({"slots": slots} if slots else {}))
+
+
+def test_as_many_hosts_as_slots_are_welcome() -> None:
+    assert created(on=on_host(8, of=8)).subnets[0].gateway == ip_address("192.168.120.225")
+
+
+def test_host_that_is_gone_still_needs_its_slot() -> None:
+    with refused("3 hosts", "2 slots"):
+        created(on=facts(mesh(f"{HOST_1},-,{HOST_2}")), slots="2")
+
+
+def test_more_slots_than_the_subnet_bears_are_refused() -> None:
+    with refused("192.168.120.0/24", "128 slots"):
+        created(slots="128")
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"ipam_driver": "dhcp"}, ("'dhcp'", "host-local")),
+        ({"ipam_driver": "none"}, ("'none'", "host-local")),
+        ({"dns_servers": ("9.9.9.9",)}, ("--dns",)),
+        ({"bridge": "x" * 16}, ("x" * 16, "--interface-name")),
+        ({"bridge": "a/b"}, ("'a/b'", "--interface-name")),
+    ],
+    ids=["ipam dhcp", "ipam none", "dns", "long bridge", "bridge with a slash"],
+)
+def test_what_is_not_supported_is_refused(changes: dict[str, object], words: tuple[str, ...]) -> None:
+    with refused(*words):
+        created(replace(network(), **changes))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("ipam_driver", ["", "host-local"])
+def test_podmans_own_ipam_is_welcome(ipam_driver: str) -> None:
+    assert created(network(ipam_driver=ipam_driver)).ipam_driver == ipam_driver
+
+
+def test_gateway_of_an_internal_network_is_refused() -> None:
+    with refused("--internal", "--gateway"):
+        created(network(subnet("192.168.120.0/24", gateway="192.168.120.1"), internal=True))
+
+
+def test_gateway_outside_the_subnet_is_refused() -> None:
+    with refused("--gateway 192.168.121.1", "192.168.120.0/24"):
+        created(network(subnet("192.168.120.0/24", gateway="192.168.121.1")))
+
+
+@pytest.mark.parametrize(
+    "leases",
+    ["192.168.119.1-192.168.120.9", "192.168.120.9-192.168.121.1", "fd00::1-fd00::2"],
+    ids=["starts before", "ends behind", "other family"],
+)
+def test_ip_range_outside_the_subnet_is_refused(leases: str) -> None:
+    with refused(f"--ip-range {leases}", "192.168.120.0/24"):
+        created(network(subnet("192.168.120.0/24", leases=leases)))
+
+
+def test_ip_range_that_ends_before_it_starts_is_refused() -> None:
+    with refused("192.168.120.20", "192.168.120.10"):
+        created(network(subnet("192.168.120.0/24", leases="192.168.120.20-192.168.120.10")))
+
+
+OTHER = Network(
+    name="other",
+    id="99" * 32,
+    driver="geneve-ovs",
+    bridge="ovs_other",
+    subnets=(subnet("10.1.0.0/24"),),
+    options={"vni": "99"},
+)
+
+
+def with_other(**changes: object) -> HostFacts:
+    return facts(mesh(), networks=(replace(OTHER, **changes),))  # type: ignore[arg-type]
+
+
+def test_other_network_that_shares_nothing_is_no_conflict() -> None:
+    assert created(on=with_other(), vni="7").options["vni"] == "7"
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"bridge": "ovs_net1"}, ("ovs_net1", "--interface-name")),
+        ({"options": {"vni": "7"}}, ("VNI 7", "--opt vni=")),
+        ({"subnets": (subnet("192.168.0.0/16"),)}, ("192.168.120.0/24", "192.168.0.0/16", "--subnet")),
+        ({"subnets": (subnet("192.168.120.128/30"),), "driver": "bridge"}, ("192.168.120.128/30", "--subnet")),
+        (
+            {"subnets": (subnet("192.168.120.0/24"),), "driver": "bridge", "internal": True},
+            ("192.168.120.0/24", "--subnet"),
+        ),
+    ],
+    ids=["bridge", "vni", "wider subnet", "subnet of another driver", "internal subnet of another driver"],
+)
+def test_conflict_with_another_network_is_refused_by_its_name(
+    changes: dict[str, object], words: tuple[str, ...]
+) -> None:
+    with refused("network other", *words):
+        created(on=with_other(**changes), vni="7")
+
+
+def test_internal_networks_may_share_a_subnet_since_it_is_on_no_interface_of_the_host() -> None:
+    same = (subnet("192.168.120.0/24"),)
+    assert created(on=with_other(subnets=same, internal=True)).bridge == "ovs_net1"
+    assert created(network(internal=True), on=with_other(subnets=same)).bridge == "ovs_net1"
+
+
+def test_network_is_no_conflict_with_itself() -> None:
+    first = created()
+    assert created(on=facts(mesh(), networks=(first,))) == first
+
+
+def test_subnet_of_the_hosts_own_network_is_refused_by_interface() -> None:
+    with refused("192.168.0.0/23", "192.168.0.10/24", "eth0", "--subnet"):
+        created(network("192.168.0.0/23"), on=facts(mesh(), interfaces=interfaces(("eth0", "192.168.0.10/24"))))
+
+
+@pytest.mark.parametrize(
+    "interface",
+    [("ovs_net1", "192.168.120.1/24"), ("eth0", "192.168.0.10/24"), ("eth0", "fd00::1/8")],
+    ids=["its own bridge, left behind", "elsewhere", "other family"],
+)
+def test_address_of_the_host_that_is_no_conflict(interface: tuple[str, str]) -> None:
+    assert created(on=facts(mesh(), interfaces=interfaces(interface))).bridge == "ovs_net1"
+
+
+def test_subnets_of_one_network_that_overlap_are_refused() -> None:
+    with refused("192.168.120.0/24", "192.168.120.64/26", "overlap"):
+        created(network("192.168.120.0/24", "fd00::/64", "192.168.120.64/26"))
+
+
+def test_subnet_from_the_pool_is_the_same_on_every_host() -> None:
+    found = [created(replace(network(), subnets=()), on=on_host(n, of=2), subnet_pool="10.128.0.0/9") for n in (1, 2)]
+    assert found[0].subnets[0].subnet == found[1].subnets[0].subnet
+    assert found[0].subnets[0].lease_range != found[1].subnets[0].lease_range
+
+
+@given(network_names, st.sampled_from([("10.128.0.0/9", 24), ("10.0.0.0/24", 24), ("fd00::/8", 64), ("fd00::/64", 64)]))
+def test_subnet_from_the_pool_is_inside_it(name: str, pool: tuple[str, int]) -> None:
+    inside, prefix = ip_network(pool[0]), pool[1]
+    found = created(replace(network(), name=name, subnets=()), subnet_pool=pool[0]).subnets[0].subnet
+    assert found.subnet_of(inside)  # type: ignore[arg-type]
+    assert found.prefixlen == prefix
+
+
+def test_subnet_of_the_user_wins_over_the_pool() -> None:
+    assert created(subnet_pool="10.128.0.0/9").subnets[0].subnet == ip_network("192.168.120.0/24")
+
+
+def test_subnets_from_the_pool_are_spread() -> None:
+    nets = [replace(network(), name=f"net{number}", subnets=()) for number in range(20)]
+    assert len({created(each, subnet_pool="10.0.0.0/8").subnets for each in nets}) == 20
+
+
+def test_subnet_from_the_pool_that_is_taken_asks_for_a_subnet() -> None:
+    wanted = replace(network(), subnets=())
+    taken = created(wanted, subnet_pool="10.128.0.0/9").subnets
+    with refused(str(taken[0].subnet), "network other", "--subnet"):
+        created(wanted, on=with_other(subnets=taken), subnet_pool="10.128.0.0/9")
+
+
+@pytest.mark.parametrize(
+    ("pool", "ipv6_enabled", "words"),
+    [
+        (None, False, ("--subnet", "subnet_pool")),
+        ("10.128.0.0/33", False, ("'10.128.0.0/33'", "subnet_pool")),
+        ("10.128.0.1/9", False, ("10.128.0.1/9", "subnet_pool")),
+        ("everything", False, ("'everything'", "subnet_pool")),
+        ("10.0.0.0/25", False, ("10.0.0.0/25", "--subnet")),
+        ("10.0.0.0/8", True, ("10.0.0.0/8", "--subnet")),
+    ],
+    ids=["no pool", "bad prefix", "host bits", "words", "too small", "IPv4 only but --ipv6"],
+)
+def test_pool_that_has_no_subnet_to_give_is_refused(
+    pool: str | None, ipv6_enabled: bool, words: tuple[str, ...]
+) -> None:
+    with refused(*words):
+        created(replace(network(), subnets=(), ipv6_enabled=ipv6_enabled), subnet_pool=pool)
+
+
+@st.composite
+def fabrics(draw: st.DrawFn) -> tuple[Network, str, list[str], dict[str, str]]:
+    """A network, the list of hosts, those of them that are there, and the options that all type."""
+    slots = 2 ** draw(st.integers(0, 6))
+    entries = draw(st.lists(st.integers(1, 250) | st.none(), min_size=1, max_size=min(slots, 6), unique_by=repr))
+    hosts = ["-" if entry is None else f"172.31.0.{entry}" for entry in entries]
+    family = draw(st.sampled_from([4, 6]))
+    address = draw(
+        st.ip_addresses(v=4, network="10.0.0.0/8") if family == 4 else st.ip_addresses(v=6, network="fd00::/8")
+    )
+    longest = address.max_prefixlen - (slots * SLICE_MIN).bit_length() + 1
+    made = ip_network((address, draw(st.integers(max(9, longest - 40), longest))), strict=False)
+    wanted = replace(network(), name=draw(network_names), subnets=(Subnet(made),))
+    by_default = made.num_addresses >= SLOTS_DEFAULT * SLICE_ROOMY and draw(st.booleans())
+    options = {} if by_default else {"slots": str(slots)}
+    return wanted, ",".join(hosts), [host for host in hosts if host != "-"], options
+
+
+@given(fabrics())
+def test_any_fabric_agrees_on_what_is_common_and_shares_no_address(
+    fabric: tuple[Network, str, list[str], dict[str, str]],
+) -> None:
+    wanted, hosts, live, options = fabric
+    networks = [created(wanted, on=facts(mesh(hosts, own=host)), hosts=hosts, **options) for host in live]
+    common = {(each.bridge, *(each.options[key] for key in ("vni", "mtu", "slots", "hosts"))) for each in networks}
+    assert len(common) <= 1
+
+    whole = wanted.subnets[0].subnet
+    taken = []
+    for each in networks:
+        assert each.bridge is not None
+        assert naming.is_interface_name(each.bridge)
+        (part,) = each.subnets
+        assert part.lease_range is not None
+        assert part.gateway in part.lease_range  # type: ignore[operator]
+        taken.append((int(part.lease_range.first), int(part.lease_range.last)))
+    taken.sort()
+    for (first, last), (following, _) in pairwise(taken):
+        assert first < last < following
+    for first, last in taken:
+        assert int(whole.network_address) < first <= last < int(whole.broadcast_address)
+    assert len({each.subnets[0].gateway for each in networks}) == len(live)

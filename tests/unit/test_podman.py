@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+import json
+from pathlib import Path
+
+import pytest
+
+from netavark_geneve import podman
+from netavark_geneve.podman import find_networks
+
+
+def names(environ: dict[str, str]) -> list[str]:
+    return [definition["name"] for definition in find_networks(environ)]
+
+
+def define(directory: Path, *names: str) -> Path:
+    directory.mkdir(exist_ok=True)
+    for name in names:
+        (directory / f"{name}.json").write_text(json.dumps({"name": name}))
+    return directory
+
+
+def configure(file: Path, directory: object) -> Path:
+    file.write_text(f"[network]\nnetwork_config_dir = {json.dumps(str(directory))}\n")
+    return file
+
+
+@pytest.fixture
+def without_conf(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A host without any containers.conf, whose default directory of networks is the returned one."""
+    monkeypatch.setattr(podman, "CONFIGURATION", ())
+    monkeypatch.setattr(podman, "DEFAULT_NETWORK_DIR", str(tmp_path / "default"))
+    return tmp_path / "default"
+
+
+def test_networks_are_found_where_containers_conf_says(environ: dict[str, str], tmp_path: Path) -> None:
+    define(tmp_path / "networks", "b", "a")
+    assert names(environ) == ["a", "b"]
+
+
+def test_definition_is_given_whole(environ: dict[str, str], tmp_path: Path) -> None:
+    definition = {"name": "a", "subnets": [{"subnet": "10.0.0.0/24"}], "labels": {"x": "y"}}
+    (tmp_path / "networks" / "a.json").write_text(json.dumps(definition))
+    assert list(find_networks(environ)) == [definition]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"{", b"[]", b'"a"', b"null", b"\xff\xfe\xfd", b"[" * 100_000],
+    ids=["empty", "cut off", "list", "string", "null", "no text", "too deep"],
+)
+def test_file_that_is_no_definition_is_skipped(environ: dict[str, str], tmp_path: Path, content: bytes) -> None:
+    define(tmp_path / "networks", "a", "c")
+    (tmp_path / "networks" / "b.json").write_bytes(content)
+    assert names(environ) == ["a", "c"]
+
+
+def test_what_is_not_a_json_file_is_skipped(environ: dict[str, str], tmp_path: Path) -> None:
+    networks = define(tmp_path / "networks", "a")
+    (networks / "lock").write_text('{"name": "lock"}')
+    (networks / "directory.json").mkdir()
+    (networks / "dangling.json").symlink_to(networks / "gone")
+    assert names(environ) == ["a"]
+
+
+def test_host_without_networks_has_none(without_conf: Path) -> None:
+    assert names({}) == []
+
+
+def test_default_directory_is_read_without_containers_conf(without_conf: Path) -> None:
+    define(without_conf, "a")
+    assert names({}) == ["a"]
+
+
+def test_default_directory_is_the_one_of_rootful_podman() -> None:
+    assert podman.DEFAULT_NETWORK_DIR == "/etc/containers/networks"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "[network]\n", "[network]\nnetwork_config_dir = ''\n", "[engine]\n", "[network", "network = 5\n"],
+    ids=["empty", "no key", "empty key", "other table", "broken", "no table"],
+)
+def test_containers_conf_that_says_nothing_leaves_the_default(without_conf: Path, tmp_path: Path, text: str) -> None:
+    (tmp_path / "containers.conf").write_text(text)
+    define(without_conf, "a")
+    assert names({"CONTAINERS_CONF": str(tmp_path / "containers.conf")}) == ["a"]
+
+
+def test_later_containers_conf_wins(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    define(tmp_path / "first", "first")
+    define(tmp_path / "second", "second")
+    files = [configure(tmp_path / f"{name}.conf", tmp_path / name) for name in ("first", "second")]
+    monkeypatch.setattr(podman, "CONFIGURATION", tuple(map(str, files)))
+    assert names({}) == ["second"]
+
+
+def test_containers_conf_of_the_environment_replaces_all_others(
+    monkeypatch: pytest.MonkeyPatch, without_conf: Path, tmp_path: Path
+) -> None:
+    define(without_conf, "default")
+    define(tmp_path / "system", "system")
+    monkeypatch.setattr(podman, "CONFIGURATION", (str(configure(tmp_path / "system.conf", tmp_path / "system")),))
+    (tmp_path / "own.conf").write_text("")
+    assert names({}) == ["system"]
+    assert names({"CONTAINERS_CONF": str(tmp_path / "own.conf")}) == ["default"]
+
+
+def test_containers_conf_override_is_read_last(environ: dict[str, str], tmp_path: Path) -> None:
+    define(tmp_path / "networks", "a")
+    define(tmp_path / "override", "override")
+    file = configure(tmp_path / "override.conf", tmp_path / "override")
+    assert names({**environ, "CONTAINERS_CONF_OVERRIDE": str(file)}) == ["override"]
