@@ -25,6 +25,7 @@ def labs() -> Iterator[Callable[[Libs, int], Lab]]:
         def get(libs: Libs, mtu: int) -> Lab:
             if (libs, mtu) not in running:
                 running[libs, mtu] = stack.enter_context(Lab(hosts=SIZES[libs, mtu], mtu=mtu, libs=libs))
+                Fabric(running[libs, mtu].hosts).each(_warm_up)
             return running[libs, mtu]
 
         yield get
@@ -59,9 +60,14 @@ def fabric(make_fabric: MakeFabric) -> Fabric:
     return three
 
 
+def _warm_up(host: Host) -> None:
+    """Let Podman make what it makes once for each boot, or the first test would seem to leave it behind."""
+    host.sh("podman network create warm >&2; podman network rm warm >&2")
+
+
 def _clean(host: Host) -> None:
     """Remove what a user can remove; the rest is the plugin's to have removed."""
     host.sh(
-        'podman rm -fa -t0 >&2; podman pod rm -fa >&2; podman network ls -q -f driver=geneve-ovs'
+        "podman rm -fa -t0 >&2; podman pod rm -fa >&2; podman network ls -q -f driver=geneve-ovs"
         f" | xargs -r podman network rm -f >&2; rm -f {CONFIG}"
     )

@@ -1,6 +1,7 @@
 """What a test does on several hosts at once, in the words of the story that it tells."""
 
 import json
+import subprocess
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from tests.lab import Host
 
 CONFIG = "/etc/netavark-geneve/fabric.toml"
 IMAGE = "alpine"
+PLUGIN = "/usr/libexec/netavark/geneve-ovs"
 Result = TypeVar("Result")
 
 
@@ -92,6 +94,20 @@ def refusal(host: Host, *command: str, timeout: float = 30) -> str:
     result = host.run(*command, check=False, timeout=timeout)
     assert result.returncode != 0, f"{command} succeeded: {result.stdout}"
     return result.stderr.strip()
+
+
+def plugin(host: Host, *arguments: str, request: str = "", timeout: float = 30) -> subprocess.CompletedProcess[str]:
+    """Call the plugin's executable as netavark and Podman do, with the request on standard input."""
+    return host.run(PLUGIN, *arguments, input=request, check=False, timeout=timeout)
+
+
+def plugin_error(result: subprocess.CompletedProcess[str]) -> str:
+    """The sentence of a call that failed as the protocol has it: exit status 1, one object with one key."""
+    assert result.returncode == 1, result
+    reply = json.loads(result.stdout)
+    assert list(reply) == ["error"], result.stdout
+    assert "\n" not in reply["error"], result.stdout
+    return str(reply["error"])
 
 
 def pairs(containers: Sequence[Container]) -> list[tuple[Container, Container]]:
