@@ -35,12 +35,6 @@ class Switch:
     def __init__(self, api: "_Api") -> None:
         self._api = api
 
-    def find_port(self, tags: Mapping[str, str]) -> str | None:
-        """The name of the port that carries all of `tags`."""
-        with self._api.ovsdb_connection.lock:
-            row = self._api.find_tagged("Port", tags)
-            return None if row is None else str(row.name)
-
     def attach(self, plan: AttachPlan, deadline: Deadline) -> None:
         """Ensure bridge and tunnels, add the container's port, wait until ovs-vswitchd forwards for it."""
         self._commit(_Attach(self._api, plan), deadline, wait_matters=True)
@@ -112,7 +106,7 @@ def _watch(idl: OvsdbIdl, bridge: str, port: str, tags: Mapping[str, str]) -> No
     def named(name: str) -> list[str]:
         return ["name", "==", name]
 
-    own = [named(bridge), named(port), tagged(tags), tagged(naming.tunnel_tags(tags["network-id"]))]
+    own = [named(bridge), named(port), tagged(_identity(tags)), tagged(naming.tunnel_tags(tags["network-id"]))]
     idl.cond_change("Bridge", [named(bridge), tagged({"owner": naming.OWNER})])
     idl.cond_change("Port", own)
     idl.cond_change("Interface", own)
