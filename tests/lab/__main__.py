@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
+from . import registry
 from .cache import directory
 from .errors import LabError
 from .host import Host
@@ -78,9 +79,9 @@ def _down(options: argparse.Namespace) -> None:
 
 
 def _status(_: argparse.Namespace) -> None:
-    for name in Lab.names():
+    for name in registry.names():
         _show(Lab.find(name))
-    if not Lab.names():
+    if not registry.names():
         print("no lab is up; start one with: lab up")
 
 

@@ -4,6 +4,7 @@ import fcntl
 import hashlib
 import os
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
@@ -43,6 +44,7 @@ def cached(kind: str, key: str, note: str, build: Callable[[Path], None]) -> Pat
             base.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise LabError(f"cannot make the cache {base}: {error.strerror}; set LAB_CACHE to another place") from error
+        _check_file_system(base)
         with _lock(base):
             if not path.is_dir():
                 say(note)
@@ -67,6 +69,13 @@ def _sweep(base: Path, kind: str) -> None:
     old = [path for path in base.glob(f"{kind}-*") if path.stat().st_mtime < time.time() - KEEP_SECONDS]
     for path in [*base.glob(".new-*"), *old]:
         shutil.rmtree(path, ignore_errors=True)
+
+
+def _check_file_system(base: Path) -> None:
+    """The kernel stacks two overlays and no more: the host's on this, and the container's on that."""
+    kind = subprocess.run(["stat", "-f", "-c", "%T", base], capture_output=True, text=True, check=True).stdout
+    if kind.strip() == "overlayfs":
+        raise LabError(f"containers cannot run from a cache on an overlay ({base}); set LAB_CACHE to a disk or tmpfs")
 
 
 @contextmanager

@@ -37,6 +37,8 @@ def rootfs() -> Path:
 def _build(root: Path) -> None:
     _need_mmdebstrap()
     _call(
+        # What it mounts, and whatever it runs, is gone when it is interrupted.
+        *("unshare", "--mount", "--pid", "--mount-proc", "--fork", "--kill-child", "--"),
         "mmdebstrap",
         "--variant=minbase",
         f"--include={','.join(PACKAGES)}",
@@ -93,4 +95,4 @@ def _call(*command: str) -> None:
     )
     if result.returncode:
         tail = "\n".join(result.stdout.splitlines()[-15:])
-        raise LabError(f"{command[0]} failed (exit status {result.returncode}):\n{tail}")
+        raise LabError(f"a step of the build failed with exit status {result.returncode}:\n{tail}")

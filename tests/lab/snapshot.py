@@ -24,7 +24,9 @@ section settings; files /run/sysctl.d -type f -exec grep -H '' {} +
 section sysctls
 cd /proc/sys/net # of the interfaces only the one that is always there; some values cannot be read
 grep -rs '' ipv4/ip_forward ipv[46]/conf/all ipv[46]/conf/default ipv[46]/conf/br-phy bridge || true
-section processes; ps -e -o pgrp=,args= | awk -v own=$$ '$1 != own && $1 != 0 { $1 = ""; print }' | cut -c1-100
+section processes
+ps -e -o pid=,ppid=,args= | awk -v own=$$ '$1 > 1 && $1 != own && $2 != own && !/<defunct>$/ { $1 = $2 = ""; print }' |
+    cut -c1-100
 """
 # Columns that say how the switch is doing, not what it was told; and _uuid, which tells nothing.
 VOLATILE = {

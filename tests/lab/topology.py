@@ -1,17 +1,15 @@
 """A lab: some hosts on one underlay."""
 
-import json
 import os
 import re
 import secrets
-import shutil
 import subprocess
-import tempfile
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from . import registry
 from .errors import LabError
 from .host import Host
 from .layer import Libs, layer
@@ -19,7 +17,6 @@ from .machine import HERE, Machine, Process, Starting, kill
 from .rootfs import rootfs
 from .signals import deferred, terminable
 
-RUN = Path("/run/netavark-geneve-lab")
 MAX_HOSTS = 8
 BOOT_TIMEOUT = 60.0
 PAUSE = ("catatonit", "-P")  # a pid 1 that reaps and does nothing else
@@ -61,23 +58,15 @@ class Lab:
     @classmethod
     def find(cls, name: str) -> Self:
         """The running lab of this name."""
-        try:
-            settings = json.loads((RUN / name / "lab.json").read_text())
-        except OSError as error:
-            raise LabError(f"there is no lab {name!r}; start it with: lab up --name {name}") from error
+        settings = registry.settings(name)
         lab = cls(settings["hosts"], settings["mtu"], settings["libs"], name)
         pids = (lab.state / f"host{index}.pid" for index in range(MAX_HOSTS))
         lab.hosts = [lab._host(Machine(pid.stem, Process.read(pid))) for pid in pids if pid.exists()]
         return lab
 
-    @staticmethod
-    def names() -> list[str]:
-        """The labs of this machine."""
-        return sorted(path.parent.name for path in RUN.glob("*/lab.json"))
-
     @property
     def state(self) -> Path:
-        return RUN / self.name
+        return registry.RUN / self.name
 
     @property
     def underlay(self) -> Machine:
@@ -101,14 +90,16 @@ class Lab:
         """Start everything; all or nothing."""
         need_root()
         root = rootfs()
-        self._claim(f"{layer(root, self.checkout, self.libs)}:{root}")
-        try:
+        lower = f"{layer(root, self.checkout, self.libs)}:{root}"
+        facts = {"hosts": self.count, "mtu": self.mtu, "libs": self.libs, "lower": lower}
+        with ExitStack() as stack:
+            with deferred():
+                registry.claim(self.name, facts)
+                stack.callback(self.down)
             underlay, *machines = self._start("underlay", *(f"host{index}" for index in range(self.count)))
             underlay.sh(UNDERLAY, str(self.mtu))
             self._join([self._host(machine) for machine in machines])
-        except BaseException:
-            self.down()
-            raise
+            stack.pop_all()
 
     def add_host(self) -> Host:
         """Join one more host to the running lab."""
@@ -124,28 +115,11 @@ class Lab:
                 child.wait(timeout=5)
             self._children.clear()
             self.hosts.clear()
-            shutil.rmtree(self.state, ignore_errors=True)
-            with suppress(OSError):  # the last one turns off the light
-                RUN.rmdir()
-
-    def _claim(self, lower: str) -> None:
-        """Take the name, with all that another process must know, in one step."""
-        RUN.mkdir(parents=True, exist_ok=True)
-        settings = {"hosts": self.count, "mtu": self.mtu, "libs": self.libs, "lower": lower}
-        with tempfile.TemporaryDirectory(prefix=".", dir=RUN) as temporary:
-            new = Path(temporary, "new")
-            new.mkdir()
-            (new / "lab.json").write_text(json.dumps(settings))
-            try:
-                new.rename(self.state)
-            except OSError as error:
-                raise LabError(
-                    f"there is a lab {self.name!r} already; use it, or take it down with: lab down --name {self.name}"
-                ) from error
+            registry.release(self.name)
 
     def _start(self, *names: str) -> list[Machine]:
         """Start machines side by side."""
-        lower = json.loads((self.state / "lab.json").read_text())["lower"]
+        lower = registry.settings(self.name)["lower"]
         starting: list[Starting] = []
         with deferred():  # or a machine that nobody knows of yet could be left behind
             try:
