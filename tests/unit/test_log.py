@@ -55,6 +55,13 @@ def test_warnings_go_to_stderr_and_steps_do_not(capsys: pytest.CaptureFixture[st
 
 
 @pytest.mark.usefixtures("fresh_loggers")
+def test_warnings_are_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    log.install({})
+    log.logger.warning("told by our own handler, not by the root logger's too")
+    assert caplog.messages == []
+
+
+@pytest.mark.usefixtures("fresh_loggers")
 def test_steps_go_to_stderr_when_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
     log.install({"RUST_LOG": "netavark=debug"})
     with log.timed("links"):

@@ -72,6 +72,7 @@ def test_option_is_read(key: str, text: str, value: Any) -> None:
         ("dst_port", "65536", "from 1 to 65535"),
         ("slots", "0", "from 1 to 4096"),
         ("slots", "3", "power of two"),
+        ("slots", "6", "power of two"),
         ("slots", "8192", "from 1 to 4096"),
         ("slot", "0", "from 1 to 4096"),
         ("local_ip", "host-a", "IPv4 or IPv6 address"),
