@@ -13,30 +13,29 @@ from .frontends.netavark import Reply, failure, handle
 def main() -> int:
     """Entry point `geneve-ovs`. stdout carries one reply of the protocol and nothing else."""
     log.install(os.environ)
-    arguments = sys.argv[1:]
+    try:
+        reply = _serve(sys.argv[1:])
+    except GeneveError as error:
+        reply = failure(error)
+    except KeyboardInterrupt:
+        reply = failure("interrupted; everything done so far was undone")
+    except Exception as error:  # noqa: BLE001 - the edge: netavark must get JSON, whatever happened
+        log.logger.debug("unexpected failure", exc_info=True)
+        kind = type(error).__name__
+        reply = failure(f"unexpected {kind}: {error}; this is a bug in geneve-ovs, RUST_LOG=debug shows where")
+    sys.stdout.buffer.write(reply.output)
+    sys.stdout.buffer.flush()
+    return reply.status
+
+
+def _serve(arguments: list[str]) -> Reply:
     if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
         # So that a setup that is asked to stop undoes what it did. netavark ignores the signal during
         # teardown, and so do we, by inheritance.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
     # Read to the end even what is not needed: netavark fails with "Broken pipe" otherwise.
     request = sys.stdin.buffer.read() if arguments and arguments[0] != "info" else b""
-    reply = _serve(arguments, request)
-    sys.stdout.buffer.write(reply.output)
-    sys.stdout.buffer.flush()
-    return reply.status
-
-
-def _serve(arguments: list[str], request: bytes) -> Reply:
-    try:
-        return handle(arguments, request, os.environ)
-    except GeneveError as error:
-        return failure(error)
-    except KeyboardInterrupt:
-        return failure("interrupted; everything done so far was undone")
-    except Exception as error:  # noqa: BLE001 - the edge: netavark must get JSON, whatever happened
-        log.logger.debug("unexpected failure", exc_info=True)
-        kind = type(error).__name__
-        return failure(f"unexpected {kind}: {error}; this is a bug in geneve-ovs, RUST_LOG=debug shows where")
+    return handle(arguments, request, os.environ)
 
 
 if __name__ == "__main__":

@@ -57,4 +57,4 @@ def slice_range(subnet: Network, slots: int, slot: int) -> Range:
             " use a larger --subnet or fewer --opt slots="
         )
     start = subnet.network_address + (slot - 1) * size
-    return Range(start + 1, start + size - 2)
+    return Range(start + 1, start + (size - 2))

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The host's configuration, fabric.toml: the defaults of all its networks, the same file on every host."""
 
+import os
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -34,10 +35,9 @@ _INTEGERS = ("slots", "mtu", "dst_port")
 def load(environ: Mapping[str, str]) -> Fabric:
     """Read the file that NETAVARK_GENEVE_CONFIG names, or the default one, which need not exist."""
     named = environ.get(PATH_VARIABLE)
-    path = named or DEFAULT_PATH
-    if not named and not Path(path).exists():
-        return Fabric()
-    return read(path)
+    if named:
+        return read(os.path.abspath(named))
+    return read(DEFAULT_PATH) if Path(DEFAULT_PATH).exists() else Fabric()
 
 
 def read(path: str) -> Fabric:
@@ -46,7 +46,7 @@ def read(path: str) -> Fabric:
         table = tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise GeneveError(f"cannot read {path}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:  # TOML, UTF-8, or a path that no file can have
         raise GeneveError(f"{path} is not valid TOML: {error}") from error
     values = {key: _check(path, key, value) for key, value in table.items()}
     return Fabric(path=path, **values)

@@ -34,6 +34,7 @@ def create(network: Network, others: Iterable[Network], environ: Mapping[str, st
             underlay_mtu=None if mesh is None else _underlay_mtu(mesh),
             networks=tuple(others),
             interfaces=interfaces,
+            links=underlay.find_links(),
         )
         return complete(network, options, facts, subnet_pool=fabric.subnet_pool)
 

@@ -31,13 +31,14 @@ class HostFacts:
     """What the host looks like while a network is created.
 
     `mesh` is None for a network of this host alone. `underlay_mtu` (bytes) is the smallest on the ways to
-    the peers. `interfaces` are the host's own addresses by interface name.
+    the peers. `interfaces` are the host's own addresses by interface name, `links` all its interfaces.
     """
 
     mesh: Mesh | None
     underlay_mtu: int | None
     networks: tuple[Network, ...]
     interfaces: tuple[tuple[str, Interface], ...]
+    links: frozenset[str] = frozenset()
 
 
 def complete(network: Network, options: Options, facts: HostFacts, *, subnet_pool: str | None) -> Network:
@@ -79,7 +80,11 @@ def _check_supported(network: Network) -> None:
         raise GeneveError(
             f"--interface-name {network.bridge!r} is no valid bridge name; use 1 to 15 letters, digits, '.', '-', '_'"
         )
+    if network.ipv6_enabled and network.subnets and all(subnet.subnet.version == 4 for subnet in network.subnets):
+        raise GeneveError("--ipv6 needs an IPv6 --subnet, the same on every host; add one or leave out --ipv6")
     for subnet in network.subnets:
+        if subnet.subnet.is_multicast or subnet.subnet.is_loopback or subnet.subnet.is_link_local:
+            raise GeneveError(f"--subnet {subnet.subnet} cannot be that of a network; use a private one")
         if network.internal and subnet.gateway is not None:
             raise GeneveError("an --internal network has no gateway; leave out either --gateway or --internal")
 
@@ -122,8 +127,12 @@ def _complete_subnet(subnet: Subnet, internal: bool, slots: int | None, mesh: Me
         lease_range = slice_range(subnet.subnet, slots or 1, mesh.slot if mesh else 1)
     elif lease_range.first not in subnet.subnet or lease_range.last not in subnet.subnet:
         raise GeneveError(f"--ip-range {lease_range} is not inside --subnet {subnet.subnet}")
-    if subnet.gateway is not None and subnet.gateway not in subnet.subnet:
-        raise GeneveError(f"--gateway {subnet.gateway} is not inside --subnet {subnet.subnet}")
+    elif int(lease_range.first) > int(lease_range.last):
+        raise GeneveError(f"--ip-range {lease_range} ends before it starts; turn it round")
+    if subnet.gateway is not None and (
+        subnet.gateway not in subnet.subnet or subnet.gateway == subnet.subnet.network_address
+    ):
+        raise GeneveError(f"--gateway {subnet.gateway} is not a host's address inside --subnet {subnet.subnet}")
     gateway = None if internal else subnet.gateway or _first_host(subnet.subnet, lease_range)
     return Subnet(subnet.subnet, gateway, lease_range)
 
@@ -168,6 +177,11 @@ def _check_conflicts(network: Network, facts: HostFacts) -> None:
                 f"VNI {network.options['vni']} is already that of network {other_network.name};"
                 " choose another with --opt vni=, the same on every host"
             )
+    if network.bridge in facts.links:
+        raise GeneveError(
+            f"this host already has an interface {network.bridge}; choose another with --interface-name"
+            f" (if it is left over from a network of this plugin: ovs-vsctl del-br {network.bridge})"
+        )
     # An internal network has no address on the host, so equal subnets on two bridges never meet.
     if not network.internal:
         for subnet in network.subnets:
@@ -183,7 +197,7 @@ def _check_subnet_free(network: Network, subnet: IPNetwork, facts: HostFacts) ->
             if taken.subnet.version == subnet.version and taken.subnet.overlaps(subnet):
                 raise GeneveError(f"subnet {subnet} overlaps with {taken.subnet} of network {other.name}; {hint}")
     for name, address in facts.interfaces:
-        if name != network.bridge and address.version == subnet.version and address.network.overlaps(subnet):
+        if address.version == subnet.version and address.network.overlaps(subnet):
             raise GeneveError(f"subnet {subnet} overlaps with {address} on {name} of this host; {hint}")
 
 

@@ -14,7 +14,8 @@ class GeneveError(Exception):
     """
 
     def __str__(self) -> str:
-        return " ".join(super().__str__().split())
+        line = " ".join(super().__str__().split())
+        return "".join(character if character.isprintable() else "?" for character in line)
 
 
 @contextmanager

@@ -18,12 +18,13 @@ _LEVELS = {
 
 
 def level_from_environment(environ: Mapping[str, str]) -> int:
-    """The level Podman asks netavark for: RUST_LOG is "netavark=LEVEL" or "LEVEL"; warnings by default."""
-    for directive in reversed(environ.get("RUST_LOG", "").split(",")):
+    """The level Podman asks netavark for: RUST_LOG has "netavark=LEVEL" or, less specific, "LEVEL"."""
+    levels = {"": logging.WARNING}
+    for directive in environ.get("RUST_LOG", "").split(","):
         target, _, level = directive.strip().lower().rpartition("=")
-        if target in ("", "netavark") and level in _LEVELS:
-            return _LEVELS[level]
-    return logging.WARNING
+        if level in _LEVELS:
+            levels[target] = _LEVELS[level]
+    return levels.get("netavark", levels[""])
 
 
 def install(environ: Mapping[str, str]) -> None:

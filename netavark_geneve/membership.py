@@ -21,6 +21,8 @@ def find_mesh(options: Options, *, own: Collection[Address] | None, deadline: De
     assert options.hosts is not None
     if options.hosts.startswith(HOSTS_FILE):
         path = options.hosts.removeprefix(HOSTS_FILE)
+        if not path:
+            raise GeneveError("option hosts=@ names no file; write @/etc/netavark-geneve/fabric.toml or leave it out")
         hosts = config.read(path).hosts
         if not hosts:
             raise GeneveError(f"{path} has no hosts, but this network takes its hosts from it; add them")

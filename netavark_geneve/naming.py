@@ -29,7 +29,7 @@ def is_interface_name(name: str) -> bool:
 
 
 def _digest(*parts: str) -> bytes:
-    return hashlib.sha256("\0".join(parts).encode()).digest()
+    return hashlib.sha256("\0".join(parts).encode(errors="surrogatepass")).digest()
 
 
 def _token(length: int, *parts: str) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 
 from .addresses import SLOTS_MAX, Address
 from .config import Fabric
-from .errors import GeneveError
+from .errors import GeneveError, during
 from .naming import VNI_MAX
 
 DST_PORT_DEFAULT = 6081  # RFC 8926 §3.3: the port that IANA assigned
@@ -55,13 +55,14 @@ def parse(raw: Mapping[str, str]) -> Options:
 
 def with_defaults(options: Options, fabric: Fabric) -> Options:
     """Fill in from fabric.toml what the user left open; its values pass the same checks."""
-    file = parse(
-        {
-            key: str(value)
-            for key in ("local_ip", "slots", "mtu", "dst_port", "datapath_type")
-            if (value := getattr(fabric, key)) is not None
-        }
-    )
+    with during(fabric.path):
+        file = parse(
+            {
+                key: str(value)
+                for key in ("local_ip", "slots", "mtu", "dst_port", "datapath_type")
+                if (value := getattr(fabric, key)) is not None
+            }
+        )
     hosts = options.hosts
     if hosts is None:
         hosts = f"{HOSTS_FILE}{fabric.path}" if fabric.hosts else HOSTS_NONE

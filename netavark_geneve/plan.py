@@ -158,7 +158,7 @@ def _mac(container: Container, addresses: tuple[Interface, ...]) -> str:
         mac = _first_mac(addresses)
         assert mac is not None  # _check_container saw to it
         return mac
-    if not _MAC.fullmatch(container.mac):
+    if not _MAC.fullmatch(container.mac) or container.mac == "00:00:00:00:00:00":
         raise GeneveError(f"--mac-address {container.mac!r} is not a unicast MAC address like 02:00:00:12:34:56")
     return container.mac.lower()
 

@@ -10,35 +10,45 @@ from typing import Any
 from .log import logger
 
 DEFAULT_NETWORK_DIR = "/etc/containers/networks"
+DEFAULT_NAME = "podman"  # the network that is there without a file, until somebody edits it
+DEFAULT_SUBNET = "10.88.0.0/16"
 CONFIGURATION = ("/usr/share/containers/containers.conf", "/etc/containers/containers.conf")
+DROP_INS = "/etc/containers/containers.conf.d"
 
 
 def find_networks(environ: Mapping[str, str]) -> Iterator[dict[str, Any]]:
     """The JSON of every network definition that can be read; Podman itself complains about the others."""
-    for path in sorted(Path(_network_dir(environ)).glob("*.json")):
+    settings = _network_settings(environ)
+    yield {
+        "name": settings.get("default_network", DEFAULT_NAME),
+        "id": "",
+        "driver": "bridge",
+        "subnets": [{"subnet": settings.get("default_subnet", DEFAULT_SUBNET)}],
+    }
+    for path in sorted(Path(settings.get("network_config_dir", DEFAULT_NETWORK_DIR)).glob("*.json")):
         try:
             definition = json.loads(path.read_bytes())
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             logger.debug("skipping %s: %s", path, error)
             continue
         if isinstance(definition, dict):
             yield definition
 
 
-def _network_dir(environ: Mapping[str, str]) -> str:
-    """containers.conf(5): later files win, and CONTAINERS_CONF replaces them all."""
-    named = environ.get("CONTAINERS_CONF")
-    if named:
-        files = [Path(named)]
+def _network_settings(environ: Mapping[str, str]) -> dict[str, str]:
+    """The [network] table of containers.conf(5): later files win, CONTAINERS_CONF replaces them all."""
+    if environ.get("CONTAINERS_CONF"):
+        files = [Path(environ["CONTAINERS_CONF"])]
     else:
-        files = [Path(path) for path in CONFIGURATION] + sorted(
-            Path("/etc/containers/containers.conf.d").glob("*.conf")
-        )
-    directory = DEFAULT_NETWORK_DIR
+        files = [Path(path) for path in CONFIGURATION] + sorted(Path(DROP_INS).glob("*.conf"))
+    if environ.get("CONTAINERS_CONF_OVERRIDE"):
+        files.append(Path(environ["CONTAINERS_CONF_OVERRIDE"]))
+    settings: dict[str, str] = {}
     for path in files:
         try:
-            network = tomllib.loads(path.read_text(encoding="utf-8")).get("network", {})
+            network = tomllib.loads(path.read_text(encoding="utf-8")).get("network")
         except (OSError, ValueError):
             continue
-        directory = network.get("network_config_dir") or directory
-    return directory
+        if isinstance(network, dict):
+            settings |= {key: value for key, value in network.items() if isinstance(value, str) and value}
+    return settings

@@ -26,6 +26,11 @@ def find_interfaces() -> tuple[tuple[str, Interface], ...]:
     return tuple((name, address) for name, address in found if not (address.is_loopback or address.is_link_local))
 
 
+def find_links() -> frozenset[str]:
+    """The names of all interfaces of the host."""
+    return frozenset(name for _, name in socket.if_nameindex())
+
+
 def find_path_mtu(destination: Address) -> int:
     """Bytes that an IP packet to `destination` may have: the route's MTU, or its interface's."""
     with IPRoute() as ipr:

@@ -79,7 +79,7 @@ def wanted_tunnels(mesh: Mesh, *, network_id: str, network_name: str, vni: int, 
 
 def _endpoint(host: str, resolve: Callable[[str], Address]) -> Address:
     try:
-        address = ipaddress.ip_address(host)
+        address = _plain(ipaddress.ip_address(host))
     except ValueError:
         if _NUMERIC.fullmatch(host) or not _NAME.fullmatch(host):
             raise GeneveError(
@@ -89,6 +89,17 @@ def _endpoint(host: str, resolve: Callable[[str], Address]) -> Address:
     if address.is_multicast or address.is_unspecified or address.is_loopback or address.is_link_local:
         raise GeneveError(f"hosts: {host} ({address}) cannot be reached from other hosts; use their underlay addresses")
     return address
+
+
+def _plain(address: Address) -> Address:
+    """The same address for all hosts: without a zone, which means something on one host only, and not mapped."""
+    if address.version == 4:
+        return address
+    if address.scope_id is not None:
+        raise GeneveError(
+            f"hosts: {address} has a zone, which other hosts do not know; leave out '%{address.scope_id}'"
+        )
+    return address.ipv4_mapped or address
 
 
 def _check_unique(hosts: tuple[str, ...], endpoints: list[Address | None]) -> None:

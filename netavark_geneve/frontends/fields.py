@@ -2,6 +2,7 @@
 """Read a JSON object by fields of known types; null and absent are the same."""
 
 import ipaddress
+import json
 from typing import Any
 
 from ..addresses import Address
@@ -14,7 +15,7 @@ class Fields:
 
     def __init__(self, raw: Any, name: str) -> None:
         if not isinstance(raw, dict):
-            raise GeneveError(f"{name} in the request must be a JSON object, not {_kind(raw)}")
+            raise GeneveError(f"{name} must be an object, but is {_kind(raw)}")
         self._raw = raw
         self._name = name
 
@@ -102,9 +103,14 @@ class Fields:
         return value
 
     def _wrong(self, key: str, words: str) -> GeneveError:
-        return GeneveError(f"{self._name}.{key} must be {words}, not {_kind(self._raw.get(key))}")
+        return GeneveError(f"{self._name}.{key} must be {words}, but is {_kind(self._raw.get(key))}")
 
 
 def _kind(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 40 else f"{text[:37]}..."
+    """A JSON value, cut short."""
+    if value is None:
+        return "missing"
+    try:
+        return json.dumps(value, ensure_ascii=False)[:40]
+    except RecursionError:  # json.loads() can nest deeper than json.dumps()
+        return "nested too deep"

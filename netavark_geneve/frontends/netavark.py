@@ -10,10 +10,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .. import __version__
+from .. import __version__, podman
+from ..addresses import Network as IPNetwork
+from ..addresses import SLICE_MIN, Range
 from ..errors import GeneveError
 from ..log import timed
-from ..model import AttachResult, Container, Network
+from ..model import AttachResult, Container, Network, Route, Subnet
+from ..rootless import check_root
 from .fields import Fields
 
 API_VERSION = "1.0.0"
@@ -37,9 +40,8 @@ def handle(arguments: Sequence[str], request: bytes, environ: Mapping[str, str])
         raise GeneveError(f"unknown subcommand {verb!r}; known are {', '.join(VERBS)}")
     count, serve = VERBS[verb]
     if len(arguments[1:]) != count and arguments:
-        raise GeneveError(
-            f"{verb} takes {count} arguments, not {len(arguments) - 1}; netavark calls it, see geneve-ovs info"
-        )
+        wanted = "the path of a network namespace" if count else "no argument"
+        raise GeneveError(f"{verb} takes {wanted}, not {' '.join(arguments[1:]) or 'nothing'}; netavark calls it")
     answer = serve(arguments[1:], request, environ)
     return Reply(0, b"" if answer is None else json.dumps(answer).encode() + b"\n")
 
@@ -54,38 +56,31 @@ def _info(arguments: Sequence[str], request: bytes, environ: Mapping[str, str]) 
 
 
 def _create(arguments: Sequence[str], request: bytes, environ: Mapping[str, str]) -> dict[str, Any]:
-    from .. import podman
-    from ..create import create
-    from ..rootless import check_root
-
     check_root()
     raw = _load(request)
     network = parse_network(Fields(raw, "network"))
     if "slot" in network.options:
         raise GeneveError("option slot is derived from this host's place in hosts; leave it out")
+
+    from ..create import create
+
     return render_network(raw, create(network, _readable(podman.find_networks(environ)), environ))
 
 
 def _setup(arguments: Sequence[str], request: bytes, environ: Mapping[str, str]) -> dict[str, Any]:
+    check_root()
+    network, container = parse_request(request)
     with timed("imports"):
         from ..attach import attach
-        from ..rootless import check_root
-
-    check_root()
-    fields = Fields(_load(request), "request")
     with timed("attach"):
-        result = attach(parse_network(fields.object("network")), parse_container(fields), arguments[0], environ)
-    return render_result(result)
+        return render_result(attach(network, container, arguments[0], environ))
 
 
 def _teardown(arguments: Sequence[str], request: bytes, environ: Mapping[str, str]) -> None:
+    check_root()
+    network, container = parse_request(request)
     with timed("imports"):
         from ..detach import detach
-        from ..rootless import check_root
-
-    check_root()
-    fields = Fields(_load(request), "request")
-    network, container = parse_network(fields.object("network")), parse_container(fields)
     with timed("detach"):
         detach(network, container.id, container.interface, environ)
 
@@ -97,6 +92,12 @@ VERBS: dict[str, tuple[int, Verb]] = {  # each with the number of its arguments
     "teardown": (1, _teardown),
     "info": (0, _info),
 }
+
+
+def parse_request(request: bytes) -> tuple[Network, Container]:
+    """What netavark sends with setup and teardown."""
+    fields = Fields(_load(request), "request")
+    return parse_network(fields.object("network")), parse_container(fields)
 
 
 def parse_network(fields: Fields) -> Network:
@@ -173,24 +174,25 @@ def render_result(result: AttachResult) -> dict[str, Any]:
     }
 
 
-def _parse_subnet(fields: Fields) -> Any:
-    from ..addresses import Range
-    from ..model import Subnet
-
-    lease = fields.optional_object("lease_range")
+def _parse_subnet(fields: Fields) -> Subnet:
     subnet = fields.network("subnet")
-    lease_range = None
-    if lease is not None:
-        first = lease.optional_address("start_ip")
-        last = lease.optional_address("end_ip")
-        # Podman lets either end open.
-        lease_range = Range(first or subnet[1], last or subnet[-2])
-    return Subnet(subnet=subnet, gateway=fields.optional_address("gateway"), lease_range=lease_range)
+    lease = fields.optional_object("lease_range")
+    return Subnet(
+        subnet=subnet,
+        gateway=fields.optional_address("gateway"),
+        lease_range=None if lease is None else _parse_range(lease, subnet),
+    )
 
 
-def _parse_route(fields: Fields) -> Any:
-    from ..model import Route
+def _parse_range(fields: Fields, subnet: IPNetwork) -> Range:
+    """Podman lets either end open; it then reaches to that end of the subnet."""
+    if subnet.num_addresses < SLICE_MIN:
+        raise GeneveError(f"subnet {subnet} is too small for a lease range; use a larger --subnet")
+    first, last = fields.optional_address("start_ip"), fields.optional_address("end_ip")
+    return Range(first or subnet.network_address + 1, last or subnet.broadcast_address - 1)
 
+
+def _parse_route(fields: Fields) -> Route:
     if fields.optional_text("route_type") not in (None, "unicast"):
         raise GeneveError(f"route type {fields.text('route_type')!r} is not supported by geneve-ovs yet; leave it out")
     return Route(
@@ -217,5 +219,5 @@ def _load(request: bytes) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise GeneveError(f"the request on standard input is not valid JSON: {error}") from error
     if not isinstance(document, dict):
-        raise GeneveError(f"the request on standard input is a JSON {type(document).__name__}, not an object")
+        raise GeneveError("the request on standard input is not a JSON object")
     return document

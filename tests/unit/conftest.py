@@ -15,7 +15,7 @@ from hypothesis.configuration import set_hypothesis_home_dir
 from netavark_geneve import attach as attach_verb
 from netavark_geneve import create as create_verb
 from netavark_geneve import detach as detach_verb
-from netavark_geneve import rootless, underlay
+from netavark_geneve import underlay
 from netavark_geneve.model import AttachResult, Container, Network
 
 from .makers import HOST_1, interfaces
@@ -33,7 +33,7 @@ Plugin = Callable[..., subprocess.CompletedProcess[bytes]]
 @pytest.fixture
 def as_root(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever runs the tests, the plugin takes itself for root of the host."""
-    monkeypatch.setattr(rootless, "check_root", lambda: None)
+    monkeypatch.setattr("netavark_geneve.frontends.netavark.check_root", lambda: None)
 
 
 @pytest.fixture

@@ -307,11 +307,17 @@ def test_subnet_of_the_hosts_own_network_is_refused_by_interface() -> None:
 
 @pytest.mark.parametrize(
     "interface",
-    [("ovs_net1", "192.168.120.1/24"), ("eth0", "192.168.0.10/24"), ("eth0", "fd00::1/8")],
-    ids=["its own bridge, left behind", "elsewhere", "other family"],
+    [("eth0", "192.168.0.10/24"), ("eth0", "fd00::1/8")],
+    ids=["elsewhere", "other family"],
 )
 def test_address_of_the_host_that_is_no_conflict(interface: tuple[str, str]) -> None:
     assert created(on=facts(mesh(), interfaces=interfaces(interface))).bridge == "ovs_net1"
+
+
+@pytest.mark.parametrize("internal", [False, True])
+def test_bridge_name_of_an_interface_that_the_host_has_already_is_refused(internal: bool) -> None:
+    with refused("ovs_net1", "--interface-name", "ovs-vsctl del-br ovs_net1"):
+        created(network(internal=internal), on=facts(mesh(), links=frozenset({"eth0", "ovs_net1"})))
 
 
 def test_subnets_of_one_network_that_overlap_are_refused() -> None:

@@ -83,11 +83,11 @@ def test_unknown_subcommand_is_refused_with_the_known_ones(verb: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["info", "x"], ("info", "0 arguments", "not 1")),
-        (["create", "x"], ("create", "0 arguments", "not 1")),
-        (["setup"], ("setup", "1 argument", "not 0")),
-        (["setup", "a", "b"], ("setup", "1 argument", "not 2")),
-        (["teardown"], ("teardown", "1 argument", "not 0")),
+        (["info", "x"], ("info", "no argument", "not x")),
+        (["create", "x"], ("create", "no argument", "not x")),
+        (["setup"], ("setup", "network namespace", "not nothing")),
+        (["setup", "a", "b"], ("setup", "network namespace", "not a b")),
+        (["teardown"], ("teardown", "network namespace", "not nothing")),
     ],
     ids=" ".join,
 )
@@ -128,7 +128,7 @@ def test_malformed_json_is_refused(verbs: Calls, verb: str, request_: bytes) -> 
 @each_verb
 @pytest.mark.parametrize("request_", [b"[]", b"null", b'"x"', b"1", b"true"])
 def test_json_that_is_no_object_is_refused(verbs: Calls, verb: str, request_: bytes) -> None:
-    with refused("standard input", "not an object"):
+    with refused("standard input", "not a JSON object"):
         call(verb, request_)
     assert verbs == []
 
@@ -138,7 +138,7 @@ def test_other_users_than_root_are_refused(monkeypatch: pytest.MonkeyPatch, verb
     def check_root() -> None:
         raise GeneveError("needs root")
 
-    monkeypatch.setattr("netavark_geneve.rootless.check_root", check_root)
+    monkeypatch.setattr("netavark_geneve.frontends.netavark.check_root", check_root)
     with refused("needs root"):
         call(verb, encoded(REQUESTS[verb]))
 

@@ -9,7 +9,10 @@ from netavark_geneve.podman import find_networks
 
 
 def names(environ: dict[str, str]) -> list[str]:
-    return [definition["name"] for definition in find_networks(environ)]
+    """The networks that have a file; the default one, which needs none, comes before them."""
+    default, *others = (definition["name"] for definition in find_networks(environ))
+    assert default == "podman"
+    return others
 
 
 def define(directory: Path, *names: str) -> Path:
@@ -40,7 +43,19 @@ def test_networks_are_found_where_containers_conf_says(environ: dict[str, str], 
 def test_definition_is_given_whole(environ: dict[str, str], tmp_path: Path) -> None:
     definition = {"name": "a", "subnets": [{"subnet": "10.0.0.0/24"}], "labels": {"x": "y"}}
     (tmp_path / "networks" / "a.json").write_text(json.dumps(definition))
-    assert list(find_networks(environ)) == [definition]
+    assert list(find_networks(environ))[1:] == [definition]
+
+
+def test_default_network_is_there_without_a_file(without_conf: Path) -> None:
+    (default,) = find_networks({})
+    assert (default["name"], default["driver"]) == ("podman", "bridge")
+    assert default["subnets"] == [{"subnet": "10.88.0.0/16"}]
+
+
+def test_default_network_has_the_subnet_that_containers_conf_says(environ: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "own.conf").write_text('[network]\ndefault_subnet = "10.77.0.0/16"\n')
+    default, *_ = find_networks({**environ, "CONTAINERS_CONF": str(tmp_path / "own.conf")})
+    assert default["subnets"] == [{"subnet": "10.77.0.0/16"}]
 
 
 @pytest.mark.parametrize(
