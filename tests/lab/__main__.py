@@ -10,9 +10,8 @@ from . import registry
 from .cache import directory
 from .errors import LabError
 from .host import Host
-from .layer import layer
+from .layer import lower_directories
 from .machine import ENVIRONMENT
-from .rootfs import rootfs
 from .signals import terminable
 from .topology import CHECKOUT, Lab, need_root
 
@@ -93,8 +92,7 @@ def _show(lab: Lab) -> None:
 
 
 def _build(options: argparse.Namespace) -> None:
-    root = rootfs()
-    layer(root, options.checkout, options.libs)
+    lower_directories(options.checkout, options.libs)
     print(f"all is in {directory()}")
 
 

@@ -4,7 +4,7 @@ import subprocess
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from .machine import HERE, Machine, Popen
+from .machine import HERE, Machine
 from .snapshot import Snapshot, snapshot
 
 Daemon = Literal["ovs-vswitchd", "ovsdb-server"]
@@ -27,10 +27,9 @@ class Host(Machine):
     def address6(self) -> str:
         return f"fd00:192:168::{10 + self.index}"
 
-    def boot(self) -> Popen:
-        """Start Open vSwitch and the underlay; the caller waits."""
-        pipe = subprocess.PIPE
-        return self.popen(*self._switch("boot"), env=self._environment(), stdout=pipe, stderr=subprocess.STDOUT)
+    def boot(self) -> None:
+        """Start Open vSwitch and the underlay."""
+        self._run("boot")
 
     def stop_vswitchd(self, crash: bool = False) -> None:
         """Stop the switch. The underlay goes with it: br-phy is a device of vswitchd's."""
@@ -73,17 +72,13 @@ class Host(Machine):
         """All that a network plugin could leave behind on this host."""
         return snapshot(self)
 
-    def _switch(self, function: str, *arguments: str) -> tuple[str, ...]:
-        return ("sh", "-c", SCRIPT, "switch.sh", function, *arguments)
-
-    def _environment(self) -> dict[str, str]:
-        return {
+    def _run(self, function: str, *arguments: str) -> None:
+        """Call a function of switch.sh."""
+        env = {
             "NAME": self.name,
             "INDEX": str(self.index),
             "MTU": str(self.mtu),
             "IPV4": f"{self.address}/24",
             "IPV6": f"{self.address6}/64",
         }
-
-    def _run(self, function: str, *arguments: str) -> None:
-        self.run(*self._switch(function, *arguments), env=self._environment())
+        self.run("sh", "-c", SCRIPT, "switch.sh", function, *arguments, env=env)

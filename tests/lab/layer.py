@@ -11,7 +11,7 @@ from typing import Literal
 
 from .cache import cached, digest
 from .errors import LabError
-from .rootfs import build_in
+from .rootfs import build_in, rootfs
 
 Libs = Literal["debian", "pypi"]
 VENV = "/opt/netavark-geneve"
@@ -20,15 +20,8 @@ PLUGIN_DIRECTORY = "/usr/libexec/netavark"  # one of those Podman looks into by 
 COMMAND = "netavark-geneve"
 # What cannot change what pip installs.
 NOT_SOURCE = (
-    ".*",
-    "tests",
-    "packaging",
-    "build",
-    "dist",
-    "__pycache__",
-    "*.egg-info",
-    "CHANGELOG*",
-    "Makefile",
+    *(".*", "__pycache__", "*.egg-info", "build", "dist"),
+    *("tests", "docs", "packaging", "CHANGELOG*", "Makefile"),
 )
 PIP = f"python3 -m pip --quiet --no-input --python {VENV}/bin/python install --root-user-action=ignore"
 PYPI = "setuptools wheel pyroute2 ovsdbapp netaddr ovs pytest"
@@ -42,17 +35,26 @@ PROJECT = {
 }
 
 
-def layer(root: Path, checkout: Path, libs: Libs) -> Path:
-    """The cached layer with the plugin of this checkout, for use above the root file system."""
-    if not any((checkout / name).exists() for name in ("setup.cfg", "pyproject.toml", "setup.py")):
+def lower_directories(checkout: Path, libs: Libs) -> str:
+    """The layers of a host, as overlayfs wants them: the plugin above the root file system."""
+    root = rootfs()
+    return f"{_plugin(root, checkout, libs)}:{root}"
+
+
+def _plugin(root: Path, checkout: Path, libs: Libs) -> Path:
+    """The layer with the plugin of this checkout."""
+    content = _content(checkout)
+    if not {"setup.cfg", "pyproject.toml", "setup.py"} & content.keys():
         raise LabError(f"there is no Python project in {checkout}; name the checkout that holds the plugin")
     environment = _environment(root, libs)
-    key = digest(environment.name, PROJECT[libs], *_content(checkout))
+    key = digest(environment.name, PROJECT[libs], *(part for file in content.items() for part in file))
 
     def build(new: Path) -> None:
         shutil.copytree(environment, new, copy_function=os.link, symlinks=True, dirs_exist_ok=True)
         source = new.parent / "source"
-        shutil.copytree(checkout, source, ignore=shutil.ignore_patterns(*NOT_SOURCE))
+        for name, data in content.items():
+            (source / name).parent.mkdir(parents=True, exist_ok=True)
+            (source / name).write_bytes(data)
         _install(root, new, PROJECT[libs], libs, {source: "/tmp/source"})
         _link(new)
 
@@ -88,17 +90,16 @@ def _link(new: Path) -> None:
             raise LabError(f"the project has no console script {PLUGIN}; add one to its entry points")
 
 
-def _content(checkout: Path) -> list[bytes]:
-    """Names and contents of all that pip could read."""
+def _content(checkout: Path) -> dict[str, bytes]:
+    """All that pip could read, read once: the checkout may be under somebody's editor."""
     ignore = shutil.ignore_patterns(*NOT_SOURCE)
-    parts: list[bytes] = []
+    content: dict[str, bytes] = {}
     for directory, directories, files in os.walk(checkout):
         ignored = ignore(directory, [*directories, *files])
         directories[:] = sorted(set(directories) - ignored)
-        for name in sorted(set(files) - ignored):
-            path = Path(directory, name)
-            parts += [str(path.relative_to(checkout)).encode(), path.read_bytes()]
-    return parts
+        for path in (Path(directory, name) for name in sorted(set(files) - ignored)):
+            content[str(path.relative_to(checkout))] = path.read_bytes()
+    return content
 
 
 def _pip_environment() -> dict[str, str]:

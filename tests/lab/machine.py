@@ -7,6 +7,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterable, Mapping
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -48,41 +49,32 @@ class Process:
 
 def kill(processes: Iterable[Process]) -> None:
     """Kill them all at once, then wait until the last one is gone."""
-    poll = select.poll()
-    handles: set[int] = set()
-    try:
+    with ExitStack() as stack:
+        handles = []
         for process in processes:
-            try:
+            with suppress(ProcessLookupError):
                 handle = os.pidfd_open(process.pid)
-            except ProcessLookupError:
-                continue
-            handles.add(handle)
-            if process.alive():  # asked after the handle is held: now it cannot become another one
-                signal.pidfd_send_signal(handle, signal.SIGKILL)
-                poll.register(handle, select.POLLIN)
-        _wait_for_all(poll, len(handles))
-    finally:
+                stack.callback(os.close, handle)
+                if process.alive():  # asked now that the handle cannot become another process's
+                    signal.pidfd_send_signal(handle, signal.SIGKILL)
+                    handles.append(handle)
+        deadline = time.monotonic() + KILL_TIMEOUT
         for handle in handles:
-            os.close(handle)
-
-
-def _wait_for_all(poll: select.poll, count: int) -> None:
-    deadline = time.monotonic() + KILL_TIMEOUT
-    while count and (remaining := deadline - time.monotonic()) > 0:
-        gone = poll.poll(remaining * 1000)
-        if not gone:
-            return
-        for handle, _ in gone:
-            poll.unregister(handle)
-            count -= 1
+            if not select.select([handle], [], [], max(0, deadline - time.monotonic()))[0]:
+                raise LabError(f"something of the lab is still there {KILL_TIMEOUT:g} s after it was killed; try again")
 
 
 class Popen(subprocess.Popen[str]):
-    """A command on a machine. A signal reaches nsenter and the command behind it alike."""
+    """A command on a machine: nsenter, and below it the leader of a process group."""
 
     def send_signal(self, sig: int) -> None:
+        """Signal the command and not nsenter, whose orphan it would be, left to a stranger to reap."""
         if self.poll() is None:
-            os.killpg(self.pid, sig)
+            children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
+            try:
+                os.killpg(int(children[0]), sig)
+            except (IndexError, ProcessLookupError):  # so early that there is no such group yet
+                super().send_signal(sig)
 
 
 @dataclass(frozen=True)
@@ -91,6 +83,11 @@ class Machine:
 
     name: str
     init: Process
+
+    @classmethod
+    def find(cls, state: Path) -> "Machine":
+        """The running machine with this directory."""
+        return Machine(state.name, Process.read(state / "pid"))
 
     @property
     def pid(self) -> int:
@@ -105,7 +102,9 @@ class Machine:
     def popen(self, *command: str, env: Mapping[str, str] | None = None, **options: Any) -> Popen:
         """Start a command; standard input is empty unless said otherwise."""
         options = {"stdin": subprocess.DEVNULL, "text": True, "errors": "replace", **options}
-        return Popen(self.enter(*command), env={**ENVIRONMENT, **(env or {})}, process_group=0, **options)
+        # Both nsenter and the command in groups of their own: Ctrl-C on our terminal is for us alone.
+        argv = self.enter("setsid", *command)
+        return Popen(argv, env={**ENVIRONMENT, **(env or {})}, process_group=0, **options)
 
     def run(
         self,
@@ -175,12 +174,11 @@ class Starting:
         network: bool = True,
     ) -> None:
         self.state = state
-        self.log = state.with_suffix(".log")
         state.mkdir()
         unshare = ["unshare", *NAMESPACES, *(["--net"] * network)]
         shell = ["sh", str(HERE / "root.sh"), str(state), lower, state.name]
         lines = "".join(f"{source}\t{destination}\n" for source, destination in (binds or {}).items())
-        with self.log.open("w") as log:
+        with (state / "log").open("w") as log:
             self.process = subprocess.Popen(
                 # --kill-child: whoever kills unshare, before the pid of its child is known, kills the child.
                 [*unshare, "--fork", "--kill-child", "--", *shell, *command],
@@ -197,18 +195,14 @@ class Starting:
         assert self.process.stdout
         ready, _, _ = select.select([self.process.stdout], [], [], START_TIMEOUT)
         if not ready or self.process.stdout.readline() != "ready\n":
-            raise LabError(f"{self.state.name} did not start: {self.log.read_text().strip() or 'no reason given'}")
+            raise LabError(f"{self.state.name} did not start: {self.log() or 'no reason given'}")
         self.process.stdout.close()
-        return Machine(self.state.name, Process.read(self.state.with_suffix(".pid")))
+        return Machine.find(self.state)
+
+    def log(self) -> str:
+        return (self.state / "log").read_text(errors="replace").strip()
 
     def abort(self) -> None:
         self.process.kill()
         self.process.wait()
-        remove(self.state)
-
-
-def remove(state: Path) -> None:
-    """Forget a machine that is gone."""
-    for path in (state.with_suffix(".pid"), state.with_suffix(".log")):
-        path.unlink(missing_ok=True)
-    shutil.rmtree(state, ignore_errors=True)
+        shutil.rmtree(self.state)

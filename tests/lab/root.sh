@@ -2,8 +2,8 @@
 # usage: sh root.sh STATE LOWERDIRS HOSTNAME COMMAND...   (inside `unshare --mount --pid ...`)
 #
 # Every change goes to a tmpfs that dies with the mount namespace, so a killed machine leaves
-# nothing. STATE is an empty directory of the outside; the pid and start time of this process,
-# as the outside sees them, are written to STATE.pid.
+# nothing. STATE is a directory of the outside; the pid and start time of this process, as the
+# outside sees them, are written to STATE/pid.
 # $BINDS: lines "SOURCE<tab>DESTINATION", files and directories of the outside to show inside.
 # Prints "ready" once the root is in place.
 set -eu
@@ -12,13 +12,16 @@ shift 3
 
 # /proc is still the outside's. Field 22 is the start time; "(sh)" has no blank that would shift it.
 read -r stat </proc/self/stat
-echo "$stat" | cut -d' ' -f1,22 >"$state.pid.new"
-mv "$state.pid.new" "$state.pid"
+echo "$stat" | cut -d' ' -f1,22 >"$state/pid.new"
+mv "$state/pid.new" "$state/pid"
 
-mount -t tmpfs -o mode=755 lab "$state"
-mkdir "$state/upper" "$state/work" "$state/root"
-mount -t overlay -o "lowerdir=$lower,upperdir=$state/upper,workdir=$state/work" lab "$state/root"
-cd "$state/root"
+mkdir "$state/mnt"
+cd "$state/mnt"
+mount -t tmpfs -o mode=755 lab .
+cd "$state/mnt"
+mkdir upper work root
+mount -t overlay -o "lowerdir=$lower,upperdir=upper,workdir=work" lab root
+cd root
 
 mount -t proc proc proc
 mount -t sysfs sysfs sys

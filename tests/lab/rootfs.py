@@ -61,7 +61,7 @@ def build_in(
     try:
         start.wait()
         if start.process.wait(BUILD_TIMEOUT):
-            raise LabError(f"a step of the build failed:\n{start.log.read_text().strip()}")
+            raise LabError(f"a step of the build failed:\n{start.log()}")
     finally:
         start.abort()
 

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM, so that neither leaves half a lab behind."""
+"""SIGINT, SIGTERM and SIGHUP, so that none of them leaves half a lab behind."""
 
 import signal
 import sys
@@ -6,16 +6,17 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
 
 @contextmanager
 def deferred() -> Iterator[None]:
-    """Hold both back until the block is done."""
+    """Hold them back until the block is done."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     seen: list[int] = []
-    signals = (signal.SIGINT, signal.SIGTERM)
-    before = {number: signal.signal(number, lambda number, _: seen.append(number)) for number in signals}
+    before = {number: signal.signal(number, lambda number, _: seen.append(number)) for number in SIGNALS}
     try:
         yield
     finally:
@@ -27,13 +28,13 @@ def deferred() -> Iterator[None]:
 
 @contextmanager
 def terminable() -> Iterator[None]:
-    """Make SIGTERM an exception inside the block, as SIGINT is one, so that everything is unwound."""
+    """Make each an exception inside the block, as SIGINT is one already, so that everything is unwound."""
     main = threading.current_thread() is threading.main_thread()
-    if not main or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
-        yield
-        return
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    mine = [number for number in SIGNALS if main and signal.getsignal(number) == signal.SIG_DFL]
+    for number in mine:
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        for number in mine:
+            signal.signal(number, signal.SIG_DFL)

@@ -4,6 +4,7 @@ import os
 import re
 import secrets
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -12,13 +13,11 @@ from typing import Self
 from . import registry
 from .errors import LabError
 from .host import Host
-from .layer import Libs, layer
+from .layer import Libs, lower_directories
 from .machine import HERE, Machine, Process, Starting, kill
-from .rootfs import rootfs
 from .signals import deferred, terminable
 
 MAX_HOSTS = 8
-BOOT_TIMEOUT = 60.0
 PAUSE = ("catatonit", "-P")  # a pid 1 that reaps and does nothing else
 CHECKOUT = HERE.parents[1]
 # The cable drum. It needs no IPv6 of its own to carry that of the hosts, and no multicast snooping.
@@ -60,8 +59,8 @@ class Lab:
         """The running lab of this name."""
         settings = registry.settings(name)
         lab = cls(settings["hosts"], settings["mtu"], settings["libs"], name)
-        pids = (lab.state / f"host{index}.pid" for index in range(MAX_HOSTS))
-        lab.hosts = [lab._host(Machine(pid.stem, Process.read(pid))) for pid in pids if pid.exists()]
+        states = sorted(path.parent for path in lab.state.glob("host*/pid"))
+        lab.hosts = [lab._host(Machine.find(state)) for state in states]
         return lab
 
     @property
@@ -71,7 +70,7 @@ class Lab:
     @property
     def underlay(self) -> Machine:
         """The switch between the hosts; tcpdump on its ports host0, host1, … sees all traffic."""
-        return Machine("underlay", Process.read(self.state / "underlay.pid"))
+        return Machine.find(self.state / "underlay")
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
@@ -89,8 +88,7 @@ class Lab:
     def up(self) -> None:
         """Start everything; all or nothing."""
         need_root()
-        root = rootfs()
-        lower = f"{layer(root, self.checkout, self.libs)}:{root}"
+        lower = lower_directories(self.checkout, self.libs)
         facts = {"hosts": self.count, "mtu": self.mtu, "libs": self.libs, "lower": lower}
         with ExitStack() as stack:
             with deferred():
@@ -110,7 +108,7 @@ class Lab:
     def down(self) -> None:
         """Take everything down, whatever state it is in."""
         with deferred():
-            kill(Process.read(path) for path in self.state.glob("*.pid"))
+            kill(Process.read(path) for path in self.state.glob("*/pid"))
             for child in self._children:
                 child.wait(timeout=5)
             self._children.clear()
@@ -150,10 +148,8 @@ class Lab:
             )
             self.underlay.run("ip", "-batch", "-", input=cables, pass_fds=[file.fileno() for file in files])
         self.hosts += hosts
-        for host, process in [(host, host.boot()) for host in hosts]:
-            output, _ = process.communicate(timeout=BOOT_TIMEOUT)
-            if process.returncode:
-                raise LabError(f"{host.name} did not boot:\n{output.strip()}")
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(Host.boot, hosts))
 
 
 def need_root() -> None:
