@@ -142,6 +142,16 @@ def read(output: IO[str]) -> str:
     return output.read()
 
 
+def answers(
+    container: Container, address: str, interface: str = "eth0", timeout: int = 5, replies: int = 1
+) -> set[str]:
+    """The MACs that answer ARP requests for this address on this interface, until there are so many replies."""
+    ask = ("arping", "-b", f"-c{replies}", f"-w{timeout}", "-I", interface, address)
+    said = container.host.netns_run(container.name, *ask, check=False).stdout
+    assert re.search(r"Sent [1-9]\d* probes", said), said
+    return {found.lower() for found in re.findall(r"reply from \S+ \[([0-9A-F:]+)\]", said)}
+
+
 def mac(text: str) -> bytes:
     return bytes.fromhex(text.replace(":", ""))
 
