@@ -137,12 +137,20 @@ NETWORK = {"name": "net1", "id": "1" * 64, "driver": "geneve-ovs", "options": {"
 CALLS = {
     "malformed JSON": (["create"], "{", ["standard input", "not valid JSON"]),
     "nothing to read": (["create"], "", ["nothing on standard input", "netavark and podman send it"]),
-    "a list": (["setup", "/run/netns/c1"], "[]", ["standard input", "list", "not an object"]),
+    "a list": (["setup", "/run/netns/c1"], "[]", ["standard input", "not a JSON object"]),
     "half a request": (["teardown", "/run/netns/c1"], "{}", ["request.network"]),
     "an unknown subcommand": (["remove"], "{}", ["'remove'", "known are create, setup, teardown, info"]),
-    "setup without a namespace": (["setup"], "{}", ["setup takes 1 argument", "not 0", "netavark calls it"]),
-    "teardown without a namespace": (["teardown"], "{}", ["teardown takes 1 argument", "not 0", "netavark calls it"]),
-    "create with a namespace": (["create", "/run/netns/c1"], "{}", ["create takes 0 arguments", "not 1"]),
+    "setup without a namespace": (
+        ["setup"],
+        "{}",
+        ["setup takes the path of a network namespace", "netavark calls it"],
+    ),
+    "teardown without a namespace": (
+        ["teardown"],
+        "{}",
+        ["teardown takes the path of a network namespace", "netavark calls it"],
+    ),
+    "create with a namespace": (["create", "/run/netns/c1"], "{}", ["create takes no argument", "/run/netns/c1"]),
     "an unknown option": (["create"], json.dumps(NETWORK), ["network net1", "unknown option 'colour'", *OPTIONS]),
 }
 
