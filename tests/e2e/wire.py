@@ -85,11 +85,14 @@ class Wire:
         return {name: capture.count(marker) for name, capture in self.captures.items()}
 
     def wait_for(self, marker: bytes, sender: Container) -> None:
-        """Wait until every container but the sender has got at least one copy."""
-        wait_until(
-            lambda: all(self.copies(marker)[name] for name in self.captures if name != sender.name),
-            f"a frame from {sender.name} to arrive everywhere",
-        )
+        """Wait until every container but the sender has got its copy; a second copy anywhere ends the test."""
+
+        def arrived() -> bool:
+            copies = self.copies(marker)
+            assert max(copies.values()) < 2, f"a frame from {sender.name} is multiplied: {copies}"
+            return all(copies[name] for name in self.captures if name != sender.name)
+
+        wait_until(arrived, f"a frame from {sender.name} to arrive everywhere")
 
     def settle(self) -> None:
         """Return once everything is counted that was on its way when this was called.
