@@ -29,6 +29,8 @@ _FAMILY = {4: socket.AF_INET, 6: socket.AF_INET6}
 # routes, router solicitations and MLD reports cost the switch more than the container's own traffic.
 _NO_IPV6_ADDRESS = {"attrs": [("AF_INET6", {"attrs": [("IFLA_INET6_ADDR_GEN_MODE", 1)]})]}
 
+IFF_UP, IFF_NOARP = 0x01, 0x80  # linux/if.h
+
 
 @contextmanager
 def namespace(path: str) -> Iterator[int]:
@@ -78,13 +80,11 @@ def create_veth(veth: Veth, netns: int) -> None:
                 remove_veth(veth.name)
                 _add_pair(ipr, veth, netns)
         with _netlink(f"set up {veth.name}"):
-            ipr.link(
-                "set",
-                index=socket.if_nametoindex(veth.name),
-                state="up",
-                IFLA_IFALIAS=veth.alias,
-                IFLA_AF_SPEC=_NO_IPV6_ADDRESS,
-            )
+            index = socket.if_nametoindex(veth.name)
+            ipr.link("set", index=index, IFLA_IFALIAS=veth.alias)
+            # No ARP: under the userspace datapath the host's own stack sees every frame too, and would
+            # answer the container for all of the host's addresses, past the switch.
+            _set_up_quiet(ipr, index, IFF_UP | IFF_NOARP)
 
 
 def configure_container(veth: Veth) -> None:
@@ -113,7 +113,7 @@ def configure_bridge(bridge: Bridge) -> None:
         raise GeneveError(f"ovs-vswitchd made no interface {bridge.name}; see its log")
     with IPRoute() as ipr:
         with _netlink(f"set up bridge {bridge.name}"):
-            ipr.link("set", index=index, state="up", IFLA_AF_SPEC=_NO_IPV6_ADDRESS)
+            _set_up_quiet(ipr, index, IFF_UP)
         for address in bridge.addresses:
             with _netlink(f"add gateway {address} to bridge {bridge.name}"), _ignoring(errno.EEXIST):
                 _add_address(ipr, index, address)
@@ -139,6 +139,17 @@ def find_link(name: str) -> int | None:
 def _add_pair(ipr: IPRoute, veth: Veth, netns: int) -> None:
     peer = {"ifname": veth.interface, "net_ns_fd": netns, "address": veth.mac, "mtu": veth.mtu}
     ipr.link("add", ifname=veth.name, kind="veth", mtu=veth.mtu, peer=peer)
+
+
+def _set_up_quiet(ipr: IPRoute, index: int, flags: int) -> None:
+    """Set `flags`, and let the kernel give the interface no IPv6 address."""
+    try:
+        ipr.link("set", index=index, flags=flags, change=flags, IFLA_AF_SPEC=_NO_IPV6_ADDRESS)
+    except NetlinkError as error:
+        # No IPv6 on this interface, because its MTU is under 1280 or the kernel has none: quiet anyway.
+        if error.code != errno.EAFNOSUPPORT:
+            raise
+        ipr.link("set", index=index, flags=flags, change=flags)
 
 
 def _add_address(ipr: IPRoute, index: int, address: ipaddress.IPv4Interface | ipaddress.IPv6Interface) -> None:

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from .. import __version__, podman
-from ..addresses import Network as IPNetwork
 from ..addresses import SLICE_MIN, Range
+from ..addresses import Network as IPNetwork
 from ..errors import GeneveError
 from ..log import timed
 from ..model import AttachResult, Container, Network, Route, Subnet

@@ -23,8 +23,9 @@ start_vswitchd() {
 prepare() {
     mkdir -p $run
     ip link set lo up
-    # It only carries frames: an IPv6 address of its own would chatter.
-    ip link set underlay addrgenmode none up
+    # It only carries frames. An IPv6 address of its own would chatter, and without "arp off" it would
+    # answer for br-phy's address, whose tunnels then send to the wrong MAC.
+    ip link set underlay addrgenmode none arp off up
     start_ovsdb
     mac=$(printf '02:00:c0:a8:00:%02x' $((10 + INDEX)))
     ovs-vsctl --no-wait init -- set Open_vSwitch . "external_ids:hostname=$NAME" \
