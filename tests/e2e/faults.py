@@ -51,8 +51,9 @@ class Caller:
 
     def setup_and(self, fail: Act) -> None:
         """A setup that works, and the fault after it."""
-        assert self.setup().returncode == 0
-        assert len(ports(self.host)) == 1
+        result = self.setup()
+        assert result.returncode == 0, result
+        assert len(ports(self.host)) == 1, ports(self.host)
         fail(self.host)
 
     def signal_in_mid_setup(self, name: str) -> subprocess.CompletedProcess[str]:
@@ -115,7 +116,8 @@ def wait_for(host: Host, before: Snapshot) -> None:
 
     with suppress(AssertionError):
         wait_until(same, "the host to be as it was", BOUND)
-    assert diff(before, seen) == ""
+    left = diff(before, seen)
+    assert not left, f"not as it was:\n{left}"
 
 
 def assert_says(sentence: str, words: list[str]) -> None:
