@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Attach a container to a network: the order of everything, and the undo of everything."""
 
+import os
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -28,14 +29,17 @@ def attach(network: Network, container: Container, netns_path: str, environ: Map
     with ExitStack() as stack, during(f"attach {container.name} to network {network.name}"):
         options = parse(network.options)
         mesh = find_mesh(options, own=None, deadline=deadline)
-        plan = plan_attach(network, options, mesh, container, boot_id=_boot_id())
+        plan = plan_attach(network, options, mesh, container, boot_id=_boot_id(), attempt=os.urandom(8).hex())
         bridge, veth, tags = plan.bridge, plan.veth, plan.port_tags
         netns = stack.enter_context(links.namespace(netns_path))
-        ovs = stack.enter_context(switch.connect(environ, deadline, bridge.name, veth.name, tags))
+        ovs = stack.enter_context(switch.connect(environ, deadline, bridge.name, tags))
         undo = stack.enter_context(ExitStack())
 
         with timed("links"):
-            undo.callback(_undo, links.remove_veth, veth.name)
+            left = ovs.find_port(tags)  # by an attempt that was killed half-way
+            if left is not None:
+                links.remove_link(left)
+            undo.callback(_undo, links.remove_link, veth.name)
             links.create_veth(veth, netns)
             with links.inside(netns):
                 links.configure_container(veth)
@@ -51,7 +55,7 @@ def attach(network: Network, container: Container, netns_path: str, environ: Map
     return attach_result(network, plan)
 
 
-def _undo(remove: Callable[..., None], *arguments: Any) -> None:
+def _undo(remove: Callable[..., object], *arguments: Any) -> None:
     """An undo that fails must not hide the error that called for it."""
     try:
         remove(*arguments)

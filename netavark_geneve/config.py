@@ -45,7 +45,9 @@ def read(path: str) -> Fabric:
     try:
         table = tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
-        raise GeneveError(f"cannot read {path}: {error.strerror}") from error
+        raise GeneveError(
+            f"cannot read {path}: {error.strerror}; it must be there, the same as on the other hosts"
+        ) from error
     except ValueError as error:  # TOML, UTF-8, or a path that no file can have
         raise GeneveError(f"{path} is not valid TOML: {error}") from error
     values = {key: _check(path, key, value) for key, value in table.items()}

@@ -163,7 +163,7 @@ def _check_conflicts(network: Network, facts: HostFacts) -> None:
     """Refuse what another network of this host, or the host itself, already has."""
     for one, other in _pairs(network.subnets):
         if one.subnet.version == other.subnet.version and one.subnet.overlaps(other.subnet):
-            raise GeneveError(f"subnets {one.subnet} and {other.subnet} of this network overlap")
+            raise GeneveError(f"subnets {one.subnet} and {other.subnet} of this network overlap; leave one out")
     for other_network in facts.networks:
         if other_network.id == network.id:
             continue

@@ -5,31 +5,42 @@ from collections.abc import Mapping
 
 from . import links, naming, switch
 from .errors import Deadline, GeneveError, during
-from .model import Network
+from .log import logger
+from .model import Container, Network
 
 DEADLINE = 5.0  # seconds; Podman holds its network lock meanwhile
 
 
-def detach(network: Network, container_id: str, interface: str, environ: Mapping[str, str]) -> None:
+def detach(network: Network, container: Container, environ: Mapping[str, str]) -> None:
     """Remove port and veth; with the last container the bridge and its tunnels.
 
     Works without the container's namespace, and when nothing is left to remove. A step that fails does
     not stop the next; what failed is raised at the end.
     """
     bridge = network.bridge or naming.bridge(network.name)
-    tags = naming.container_tags(network.id, container_id, interface)
-    veth = naming.veth(network.id, container_id, interface)
-    with during(f"detach {container_id[:12]} from network {network.name}"):
+    tags = naming.container_tags(network.id, container.id, container.interface)
+    with during(f"detach {container.name} from network {network.name}"):
         failures = []
+        alias = naming.alias(network.name, container.name, container.id, container.interface)
+        port = None
         # The port first: ovs-vswitchd complains in its log about a port whose device vanishes.
         try:
             deadline = Deadline(DEADLINE)
-            with switch.connect(environ, deadline, bridge, veth, tags) as ovs:
-                ovs.detach(bridge, tags, deadline)
+            with switch.connect(environ, deadline, bridge, tags) as ovs:
+                port = ovs.find_port(tags)
+                followed = ovs.detach(bridge, tags, deadline)
+                if not followed:
+                    logger.warning("ovs-vswitchd does not follow; %s", switch.START_IT)
+                    # Under the userspace datapath the bridge's interface outlives the daemon, with its address.
+                    if not ovs.has_bridge(bridge):
+                        links.remove_link(bridge)
         except GeneveError as error:
             failures.append(str(error))
         try:
-            links.remove_veth(veth)
+            if port is not None:
+                links.remove_link(port)
+            else:
+                links.remove_by_alias(alias)
         except GeneveError as error:
             failures.append(str(error))
         if failures:

@@ -74,10 +74,9 @@ def create_veth(veth: Veth, netns: int) -> None:
             try:
                 _add_pair(ipr, veth, netns)
             except NetlinkError as error:
-                if error.code != errno.EEXIST or find_link(veth.name) is None:
+                # The container has the interface already: from an attempt that was killed, or somebody else's.
+                if error.code != errno.EEXIST or not remove_by_alias(veth.alias):
                     raise
-                # The name is this very attachment's: an earlier attempt was killed half-way.
-                remove_veth(veth.name)
                 _add_pair(ipr, veth, netns)
         with _netlink(f"set up {veth.name}"):
             index = socket.if_nametoindex(veth.name)
@@ -119,13 +118,22 @@ def configure_bridge(bridge: Bridge) -> None:
                 _add_address(ipr, index, address)
 
 
-def remove_veth(name: str) -> None:
-    """Delete the pair by its host end; gone is fine."""
+def remove_link(name: str) -> None:
+    """Delete an interface, a veth pair by its host end; gone is fine."""
     index = find_link(name)
     if index is None:
         return
     with IPRoute() as ipr, _netlink(f"delete {name}"), _ignoring(errno.ENODEV):
         ipr.link("del", index=index)
+
+
+def remove_by_alias(alias: str) -> bool:
+    """Delete the veth that an attempt left before OVSDB knew of it; whether there was one. Looks at every link."""
+    with IPRoute() as ipr, _netlink("list the host's interfaces"):
+        left = [link.get_attr("IFLA_IFNAME") for link in ipr.get_links() if link.get_attr("IFLA_IFALIAS") == alias]
+    for name in left:
+        remove_link(name)
+    return bool(left)
 
 
 def find_link(name: str) -> int | None:
@@ -142,14 +150,11 @@ def _add_pair(ipr: IPRoute, veth: Veth, netns: int) -> None:
 
 
 def _set_up_quiet(ipr: IPRoute, index: int, flags: int) -> None:
-    """Set `flags`, and let the kernel give the interface no IPv6 address."""
-    try:
-        ipr.link("set", index=index, flags=flags, change=flags, IFLA_AF_SPEC=_NO_IPV6_ADDRESS)
-    except NetlinkError as error:
-        # No IPv6 on this interface, because its MTU is under 1280 or the kernel has none: quiet anyway.
-        if error.code != errno.EAFNOSUPPORT:
-            raise
-        ipr.link("set", index=index, flags=flags, change=flags)
+    """Set `flags`, after the kernel has been told to give the interface no IPv6 address."""
+    # Refused where there is no IPv6, because the MTU is under 1280 or the kernel has none: quiet anyway.
+    with _ignoring(errno.EAFNOSUPPORT):
+        ipr.link("set", index=index, IFLA_AF_SPEC=_NO_IPV6_ADDRESS)
+    ipr.link("set", index=index, flags=flags, change=flags)
 
 
 def _add_address(ipr: IPRoute, index: int, address: ipaddress.IPv4Interface | ipaddress.IPv6Interface) -> None:
@@ -227,7 +232,7 @@ def _netlink(step: str) -> Iterator[None]:
         yield
     except NetlinkError as error:
         if error.code == errno.EEXIST:
-            raise GeneveError(f"cannot {step}: the name or address is already taken there") from error
+            raise GeneveError(f"cannot {step}: that name or address is taken there already; choose another") from error
         raise GeneveError(f"cannot {step}: {os.strerror(error.code)}") from error
     except OSError as error:
         raise GeneveError(f"cannot {step}: {error.strerror or error}") from error

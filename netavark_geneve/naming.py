@@ -47,9 +47,18 @@ def bridge(network_name: str) -> str:
     return name if len(name) <= IFNAME_MAX else f"{name[:9]}_{_token(5, 'bridge', network_name)}"
 
 
-def veth(network_id: str, container_id: str, interface: str) -> str:
-    """The host side of a container's veth; the same for every attempt to attach it."""
-    return f"veth{_token(11, 'veth', network_id, container_id, interface)}"
+def veth(network_id: str, container_id: str, interface: str, attempt: str) -> str:
+    """The host side of a container's veth, another one for each `attempt` to attach it.
+
+    ovs-vswitchd knows devices by name. One that comes back under a name that it has not quite let go of is
+    taken for the old one, and nothing passes.
+    """
+    return f"veth{_token(11, 'veth', network_id, container_id, interface, attempt)}"
+
+
+def alias(network_name: str, container_name: str, container_id: str, interface: str) -> str:
+    """What `ip link` shows of a veth's host side, and by what it is found when OVSDB does not know it."""
+    return f"{OWNER} {network_name} {container_name} {container_id[:12]} {interface}"
 
 
 def tunnel(vni: int, slot: int) -> str:

@@ -6,6 +6,7 @@ old port and would send there until it answers something: a second's stall. The 
 neighbour caches and all MAC tables on its way.
 """
 
+import os
 import socket
 import struct
 
@@ -14,6 +15,7 @@ from .errors import GeneveError
 from .model import Veth
 
 ETH_P_ARP = 0x0806
+ETH_P_EXPERIMENTAL = 0x88B5  # IEEE 802: for local experiments; nobody takes it up
 BROADCAST = b"\xff" * 6
 ALL_NODES = "ff02::1"
 NA_OVERRIDE = 0x20000000  # RFC 4861 §4.4
@@ -24,6 +26,7 @@ def announce(veth: Veth) -> None:
     """Send a gratuitous ARP or an unsolicited NA for each address; runs in the container's namespace."""
     mac = bytes.fromhex(veth.mac.replace(":", ""))
     try:
+        _teach_switches(veth.interface, mac)
         for address in veth.addresses:
             if address.version == 4:
                 _announce_ipv4(veth.interface, mac, address)
@@ -33,12 +36,25 @@ def announce(veth: Veth) -> None:
         raise GeneveError(f"cannot announce {address.ip} on {veth.interface}: {error.strerror}") from error
 
 
+def _teach_switches(interface: str, mac: bytes) -> None:
+    """Send a frame that no switch has a cached flow for.
+
+    Open vSwitch learns where a MAC is only from packets that it looks at. The announcements of an address
+    that has been here seconds ago still match the flows of then, which know nothing of where it was
+    meanwhile. A destination that is new each time (a group address, so that it is flooded) matches none.
+    """
+    group = b"\x03" + os.urandom(5)
+    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as raw:
+        raw.bind((interface, 0))
+        raw.send(group + mac + struct.pack("!H", ETH_P_EXPERIMENTAL) + bytes(46))
+
+
 def _announce_ipv4(interface: str, mac: bytes, address: Interface) -> None:
     """An ARP announcement, RFC 5227 §2.3: a request whose sender and target address are the same."""
     arp = struct.pack("!HHBBH", 1, 0x0800, 6, 4, 1) + mac + address.ip.packed + bytes(6) + address.ip.packed
     frame = BROADCAST + mac + struct.pack("!H", ETH_P_ARP) + arp
     with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as raw:
-        raw.bind((interface, ETH_P_ARP))
+        raw.bind((interface, 0))
         raw.send(frame)
 
 

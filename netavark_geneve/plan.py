@@ -17,9 +17,12 @@ _MAC = re.compile(r"[0-9a-fA-F]([02468aceACE])(:[0-9a-fA-F]{2}){5}", re.ASCII)
 
 
 def plan_attach(
-    network: Network, options: Options, mesh: Mesh | None, container: Container, *, boot_id: str
+    network: Network, options: Options, mesh: Mesh | None, container: Container, *, boot_id: str, attempt: str
 ) -> AttachPlan:
-    """All of one attach, validated. Raises GeneveError on what cannot be done."""
+    """All of one attach, validated; `attempt` tells it from any other of the same container.
+
+    Raises GeneveError on what cannot be done.
+    """
     if network.bridge is None or options.vni is None or options.mtu is None:
         raise GeneveError(
             f"network {network.name} lacks what 'podman network create -d geneve-ovs' records"
@@ -27,6 +30,8 @@ def plan_attach(
         )
     _check_container(network, container)
     _check_place(network, options, mesh)
+    for address in container.addresses:
+        _check_address(network, address)
     addresses = tuple(
         ipaddress.ip_interface((address, _subnet(network, address).subnet.prefixlen))
         for address in dict.fromkeys(container.addresses)
@@ -43,13 +48,13 @@ def plan_attach(
             dst_port=options.dst_port or DST_PORT_DEFAULT,
         ),
         veth=Veth(
-            name=naming.veth(network.id, container.id, container.interface),
+            name=naming.veth(network.id, container.id, container.interface, attempt),
             interface=container.interface,
             mac=_mac(container, addresses),
             mtu=options.mtu,
             addresses=addresses,
             routes=_routes(network),
-            alias=f"{naming.OWNER} {network.name} {container.name} {container.interface}",
+            alias=naming.alias(network.name, container.name, container.id, container.interface),
             ipv6=any(subnet.subnet.version == 6 for subnet in network.subnets),
             # OVS's userspace datapath forwards packets whose checksum the kernel left to the "hardware":
             # ping works and TCP stalls.
@@ -151,6 +156,19 @@ def _subnet(network: Network, address: Address) -> Subnet:
             return subnet
     subnets = ", ".join(str(subnet.subnet) for subnet in network.subnets) or "none"
     raise GeneveError(f"address {address} is not inside a subnet of network {network.name} ({subnets})")
+
+
+def _check_address(network: Network, address: Address) -> None:
+    """Podman lets `--ip` be any address of the subnet."""
+    subnet = _subnet(network, address)
+    reserved = {subnet.gateway: "the gateway's", subnet.subnet.network_address: "the subnet's own"}
+    if address.version == 4:
+        reserved[subnet.subnet.broadcast_address] = "the subnet's broadcast address"
+    if address in reserved:
+        raise GeneveError(
+            f"address {address} of network {network.name} is {reserved[address]}, not for containers;"
+            " choose another --ip"
+        )
 
 
 def _mac(container: Container, addresses: tuple[Interface, ...]) -> str:

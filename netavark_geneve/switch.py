@@ -7,26 +7,34 @@ and only the rows of one request are replicated, so that our cost does not grow 
 """
 
 import os
+import re
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 from ovs.db.idl import SchemaHelper, Transaction
 from ovsdbapp import exceptions
-from ovsdbapp.backend.ovs_idl import command
+from ovsdbapp.backend.ovs_idl import command, transaction
 from ovsdbapp.backend.ovs_idl.connection import Connection, OvsdbIdl
 from ovsdbapp.schema.open_vswitch import impl_idl
 
 from . import naming
 from .errors import Deadline, GeneveError
-from .log import logger, timed
+from .log import timed
 from .model import AttachPlan, Bridge, Tunnel
 from .schema import OPEN_VSWITCH
 
 SOCKET = "db.sock"
 RUNDIR = "/run/openvswitch"
 RUNDIR_VARIABLE = "OVS_RUNDIR"  # as Open vSwitch's own tools
+COMMIT_MIN = 0.5  # seconds that a transaction gets, even when the deadline has passed
 START_IT = "is Open vSwitch running? (systemctl start openvswitch-switch or openvswitch)"
+
+_HINTS = {  # what ovs-vswitchd says, and what it means for us
+    "File exists": "another tunnel has the same VNI, peer and port; choose another --opt vni=, the same on every host",
+    "Invalid argument": "an interface of that name may exist already; choose another --interface-name",
+}
 
 
 class Switch:
@@ -35,30 +43,54 @@ class Switch:
     def __init__(self, api: "_Api") -> None:
         self._api = api
 
+    def find_port(self, tags: Mapping[str, str]) -> str | None:
+        """The name of this attachment's port, also one that an attempt left which was killed."""
+        with self._api.ovsdb_connection.lock:
+            row = self._api.find_tagged("Port", _identity(tags))
+            return None if row is None else str(row.name)
+
     def attach(self, plan: AttachPlan, deadline: Deadline) -> None:
         """Ensure bridge and tunnels, add the container's port, wait until ovs-vswitchd forwards for it."""
-        self._commit(_Attach(self._api, plan), deadline, wait_matters=True)
+        self._commit(_Attach(self._api, plan), deadline)
         self._check_interfaces([plan.veth.name, plan.bridge.name, *(tunnel.name for tunnel in plan.tunnels)])
 
-    def detach(self, bridge: str, tags: Mapping[str, str], deadline: Deadline) -> None:
+    def detach(self, bridge: str, tags: Mapping[str, str], deadline: Deadline) -> bool:
         """Remove the port that carries `tags` if there is one; with the last port the bridge and its tunnels.
 
-        Done once it stands in the database: an ovs-vswitchd that does not run will find it there.
+        Done once it stands in the database. False when ovs-vswitchd has not followed by the deadline.
         """
-        self._commit(_Detach(self._api, bridge, tags), deadline, wait_matters=False)
+        return self._commit(_Detach(self._api, bridge, tags), deadline, must_complete=False)
 
-    def _commit(self, change: "_Change", deadline: Deadline, *, wait_matters: bool) -> None:
-        transaction = _Transaction(self._api, deadline.remaining(), wait_matters)
+    def has_bridge(self, name: str) -> bool:
+        with self._api.ovsdb_connection.lock:
+            return self._api.find_named("Bridge", name) is not None
+
+    def _commit(self, change: "_Change", deadline: Deadline, *, must_complete: bool = True) -> bool:
+        transaction = _Transaction(self._api, self._api.ovsdb_connection, check_error=True, log_errors=False)
+        transaction.timeout = max(deadline.remaining(), COMMIT_MIN)
         transaction.add(change)
-        try:
-            with timed("ovsdb-server and ovs-vswitchd"):
+        with timed("ovsdb-server and ovs-vswitchd"):
+            try:
                 transaction.commit()
-        except exceptions.TimeoutException as error:
-            raise GeneveError(
-                f"Open vSwitch did not take the change within {deadline.seconds:g} s; {START_IT}"
-            ) from error
-        except RuntimeError as error:
-            raise GeneveError(f"ovsdb-server refused the change: {error}") from error
+            except exceptions.TimeoutException as error:
+                raise _no_answer(deadline) from error
+            except RuntimeError as error:
+                raise GeneveError(_explain(str(error))) from error
+            completed = self._has_completed(transaction.next_cfg, deadline)
+        if must_complete and not completed:
+            raise _no_answer(deadline)
+        return completed
+
+    def _has_completed(self, next_cfg: int, deadline: Deadline) -> bool:
+        """Wait until ovs-vswitchd reports that it has applied configuration number `next_cfg`."""
+        changed = self._api.idl.changed
+        while True:
+            changed.clear()
+            with self._api.ovsdb_connection.lock:
+                if self._api.root.cur_cfg >= next_cfg:
+                    return True
+            if not changed.wait(deadline.remaining()):
+                return False
 
     def _check_interfaces(self, names: list[str]) -> None:
         """ovs-vswitchd accepts any row and reports in the row what it could not make of it."""
@@ -67,13 +99,12 @@ class Switch:
                 row = self._api.find_named("Interface", name)
                 if row is None or row.error or row.ofport in ([], [-1]):
                     reason = row.error[0] if row is not None and row.error else "no OpenFlow port number"
-                    raise GeneveError(f"ovs-vswitchd could not set up {name}: {reason}; see ovs-vswitchd.log")
+                    hint = next((hint for words, hint in _HINTS.items() if words in reason), "see ovs-vswitchd.log")
+                    raise GeneveError(f"ovs-vswitchd could not set up {name}: {reason}; {hint}")
 
 
 @contextmanager
-def connect(
-    environ: Mapping[str, str], deadline: Deadline, bridge: str, port: str, tags: Mapping[str, str]
-) -> Iterator[Switch]:
+def connect(environ: Mapping[str, str], deadline: Deadline, bridge: str, tags: Mapping[str, str]) -> Iterator[Switch]:
     """Connect to this host's OVSDB for one attachment, which `tags` identify.
 
     Raises GeneveError at once when there is no socket, and at the deadline when nobody answers.
@@ -83,8 +114,8 @@ def connect(
         raise GeneveError(f"no OVSDB socket {path}; {START_IT}")
     helper = SchemaHelper(schema_json=OPEN_VSWITCH)
     helper.register_all()
-    idl = OvsdbIdl(f"unix:{path}", helper)
-    _watch(idl, bridge, port, tags)
+    idl = _Idl(f"unix:{path}", helper)
+    _watch(idl, bridge, tags)
     connection = Connection(idl, deadline.remaining())
     try:
         with timed("OVSDB connection"):
@@ -97,7 +128,7 @@ def connect(
         connection.stop(timeout=1)
 
 
-def _watch(idl: OvsdbIdl, bridge: str, port: str, tags: Mapping[str, str]) -> None:
+def _watch(idl: OvsdbIdl, bridge: str, tags: Mapping[str, str]) -> None:
     """Replicate only the rows that matter here (conditional monitoring, ovsdb-server(7) §4.1.12)."""
 
     def tagged(wanted: Mapping[str, str]) -> list[Any]:
@@ -106,37 +137,47 @@ def _watch(idl: OvsdbIdl, bridge: str, port: str, tags: Mapping[str, str]) -> No
     def named(name: str) -> list[str]:
         return ["name", "==", name]
 
-    own = [named(bridge), named(port), tagged(_identity(tags)), tagged(naming.tunnel_tags(tags["network-id"]))]
+    own = [named(bridge), tagged(_identity(tags)), tagged(naming.tunnel_tags(tags["network-id"]))]
     idl.cond_change("Bridge", [named(bridge), tagged({"owner": naming.OWNER})])
     idl.cond_change("Port", own)
     idl.cond_change("Interface", own)
 
 
-class _Transaction(impl_idl.OvsVsctlTransaction):  # type: ignore[misc]
-    """ovsdbapp's, but a wait for ovs-vswitchd that fails can raise; the original only logs it."""
+class _Idl(OvsdbIdl):  # type: ignore[misc]
+    """Tells who waits that the replica has changed."""
 
-    GRACE = 0.5  # seconds that the wait ends before commit() gives up on the connection's thread
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.changed = threading.Event()
 
-    def __init__(self, api: "_Api", timeout: float, wait_matters: bool) -> None:
-        super().__init__(api, api.ovsdb_connection, check_error=True, log_errors=False)
-        self.timeout = max(timeout, 2 * self.GRACE)
-        self.wait_matters = wait_matters
+    def notify(self, event: str, row: Any, updates: Any = None) -> None:
+        self.changed.set()
 
-    def elapsed_time(self) -> float:
-        return float(super().elapsed_time()) + self.GRACE
+
+class _Transaction(transaction.Transaction):  # type: ignore[misc]
+    """Asks ovs-vswitchd for a new configuration, whose number is then in `next_cfg` (0: nothing changed).
+
+    ovsdbapp's own for this schema waits too, but only logs when the wait fails, and keeps the connection
+    from serving an undo meanwhile.
+    """
+
+    next_cfg = 0
+
+    def pre_commit(self, txn: Transaction) -> None:
+        self.api.root.increment("next_cfg")
 
     def post_commit(self, txn: Transaction) -> None:
-        try:
-            self.do_post_commit(txn)
-        except exceptions.TimeoutException:
-            if self.wait_matters:
-                raise
-            logger.warning("ovs-vswitchd has not yet noticed that a port is gone; %s", START_IT)
+        self.next_cfg = txn.get_increment_new_value()
 
 
 class _Api(impl_idl.OvsdbIdl):  # type: ignore[misc]
     # Backend keeps the first connection in a class attribute for ever; ours belongs to the instance.
     ovsdb_connection: Any = None
+
+    @property
+    def root(self) -> Any:
+        """The one row of table Open_vSwitch."""
+        return self._ovs
 
     def find_named(self, table: str, name: str) -> Any:
         rows = self.tables[table].rows.values()
@@ -189,8 +230,9 @@ class _Attach(_Change):
             return self._insert_bridge(txn, wanted)
         if bridge.external_ids.get("network-id") != wanted.tags["network-id"]:
             raise GeneveError(
-                f"OVS bridge {wanted.name} exists and is not this network's;"
-                f" remove it (ovs-vsctl del-br {wanted.name}) or choose another --interface-name"
+                f"OVS bridge {wanted.name} exists and is not this network's; create the network again with another"
+                " --interface-name, or remove the bridge if a network that is gone left it"
+                f" (ovs-vsctl del-br {wanted.name})"
             )
         bridge.verify("name")  # the detach of the last container may be removing it right now
         if bridge.other_config.get("hwaddr") != wanted.hwaddr:
@@ -198,7 +240,7 @@ class _Attach(_Change):
         return bridge
 
     def _insert_bridge(self, txn: Transaction, wanted: Bridge) -> Any:
-        root = self.api._ovs
+        root = self.api.root
         root.verify("bridges")  # somebody may be adding it right now
         port = _insert_port(txn, wanted.name, wanted.tags)
         port.interfaces[0].type = "internal"
@@ -243,7 +285,7 @@ class _Detach(_Change):
         port = self.api.find_tagged("Port", self.tags)
         if self._is_last(bridge, port):
             bridge.verify("ports")  # somebody may be joining right now
-            self.api._ovs.delvalue("bridges", bridge.uuid)
+            self.api.root.delvalue("bridges", bridge.uuid)
         elif port is not None:
             bridge.delvalue("ports", port.uuid)
 
@@ -301,3 +343,19 @@ def _equal(row: Any, tunnel: Tunnel) -> bool:
 
 def _identity(tags: Mapping[str, str]) -> dict[str, str]:
     return naming.container_tags(tags["network-id"], tags["container-id"], tags["container-interface"])
+
+
+def _no_answer(deadline: Deadline) -> GeneveError:
+    return GeneveError(f"Open vSwitch did not take the change within {deadline.seconds:g} s; {START_IT}")
+
+
+def _explain(refusal: str) -> str:
+    """ovsdb-server's refusals are JSON; the one that users can meet is a name that is taken."""
+    taken = re.search(r"identical values \(\W*([\w.-]+)\W*\) for index on column", refusal)
+    if taken is None:
+        return f"ovsdb-server refused the change: {refusal}"
+    name = taken[1]
+    return (
+        f"Open vSwitch already has a port {name} that is not this network's; remove it (ovs-vsctl del-port {name})"
+        " or create the network again with another --opt vni= or --interface-name"
+    )

@@ -108,9 +108,7 @@ def _check_unique(hosts: tuple[str, ...], endpoints: list[Address | None]) -> No
         if endpoint is None:
             continue
         if endpoint in seen:
-            raise GeneveError(
-                f"hosts: {seen[endpoint]} and {host} are one address, {endpoint}; every host has one entry"
-            )
+            raise GeneveError(f"hosts names {endpoint} twice ({seen[endpoint]}, {host}); every host has one entry")
         seen[endpoint] = host
 
 

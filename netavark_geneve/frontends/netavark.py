@@ -82,7 +82,7 @@ def _teardown(arguments: Sequence[str], request: bytes, environ: Mapping[str, st
     with timed("imports"):
         from ..detach import detach
     with timed("detach"):
-        detach(network, container.id, container.interface, environ)
+        detach(network, container, environ)
 
 
 Verb = Callable[[Sequence[str], bytes, Mapping[str, str]], dict[str, Any] | None]

@@ -5,7 +5,6 @@ from contextlib import contextmanager
 
 import pytest
 
-from netavark_geneve import naming
 from tests.lab import Host
 
 from .conftest import MakeFabric
@@ -77,22 +76,6 @@ def test_somebody_else_has_the_name_or_number(host: Host, make: str, remove: str
         wait_for(host, there)
 
     host.run(*RUN)
-
-
-def test_somebody_else_has_a_port_of_the_veths_name(host: Host) -> None:
-    network_id = host.run("podman", "network", "inspect", "--format={{.ID}}", "net1").stdout.strip()
-    container_id = host.run("podman", "create", "--name", "c1", "--network", "net1", IMAGE, "true").stdout.strip()
-    name = naming.veth(network_id, container_id, "eth0")
-
-    with fault(
-        host,
-        lambda: host.run("ovs-vsctl", "--no-wait", "add-port", "br-phy", name),
-        lambda: host.run("ovs-vsctl", "del-port", name),
-    ):
-        assert_says(refusal(host, "podman", "start", "c1", timeout=BOUND), [name, "ovs-vsctl"])
-        assert host.run("ovs-vsctl", "port-to-br", name).stdout.strip() == "br-phy"
-
-    host.run("podman", "start", "c1")
 
 
 def test_two_networks_with_one_vni(host: Host) -> None:

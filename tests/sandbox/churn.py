@@ -9,8 +9,8 @@ ROUNDS = 15
 
 
 def main(number: int) -> None:
-    plan = make_plan(number)
     for round_ in range(ROUNDS):
+        plan = make_plan(number)
         attach(plan)
         try:
             found = ports()

@@ -41,6 +41,7 @@ def make_plan(
         ),
         Container(id=f"container-{number}", name=f"c{number}", interface=f"eth{number}", addresses=(first + number,)),
         boot_id="boot",
+        attempt=os.urandom(8).hex(),
     )
 
 
@@ -64,7 +65,7 @@ def make_veth(plan: AttachPlan, netns: str = NETNS) -> None:
 
 
 def connect(plan: AttachPlan) -> AbstractContextManager[switch.Switch]:
-    return switch.connect(os.environ, Deadline(10), plan.bridge.name, plan.veth.name, plan.port_tags)
+    return switch.connect(os.environ, Deadline(10), plan.bridge.name, plan.port_tags)
 
 
 def attach(plan: AttachPlan, seconds: float = 10) -> None:
@@ -77,7 +78,7 @@ def attach(plan: AttachPlan, seconds: float = 10) -> None:
 def detach(plan: AttachPlan) -> None:
     with connect(plan) as ovs:
         ovs.detach(plan.bridge.name, plan.port_tags, Deadline(10))
-    links.remove_veth(plan.veth.name)
+    links.remove_link(plan.veth.name)
 
 
 @pytest.fixture(autouse=True)

@@ -38,7 +38,7 @@ def test_the_container_gets_what_was_planned() -> None:
     assert (link["address"], link["mtu"], link["operstate"]) == (veth.mac, 1450, "UP")
     (address,) = link["addr_info"]
     assert (address["local"], address["prefixlen"], address["broadcast"]) == ("192.168.120.2", 24, "192.168.120.255")
-    links.remove_veth(veth.name)
+    links.remove_link(veth.name)
 
 
 def test_the_host_side_is_quiet_and_says_whose_it_is() -> None:
@@ -49,8 +49,8 @@ def test_the_host_side_is_quiet_and_says_whose_it_is() -> None:
     (addresses,) = ip("address", "show", veth.name)
     assert link["inet6_addr_gen_mode"] == "none"
     assert addresses["addr_info"] == []
-    assert link["ifalias"] == "geneve-ovs net1 c1 eth1"
-    links.remove_veth(veth.name)
+    assert link["ifalias"] == veth.alias
+    links.remove_link(veth.name)
 
 
 def test_without_ipv6_in_the_network_there_is_none_in_the_container() -> None:
@@ -58,7 +58,7 @@ def test_without_ipv6_in_the_network_there_is_none_in_the_container() -> None:
     plug(veth)
 
     assert inside("cat", "/proc/sys/net/ipv6/conf/eth1/disable_ipv6").strip() == "1"
-    links.remove_veth(veth.name)
+    links.remove_link(veth.name)
 
 
 def test_an_ipv6_address_is_usable_at_once() -> None:
@@ -70,7 +70,7 @@ def test_an_ipv6_address_is_usable_at_once() -> None:
     assert address["local"] == "fd00:120::2"
     assert not any("tentative" in address for address in link["addr_info"])
     assert inside("cat", "/proc/sys/net/ipv6/conf/eth1/accept_ra").strip() == "0"
-    links.remove_veth(veth.name)
+    links.remove_link(veth.name)
 
 
 @pytest.mark.parametrize(("offload", "shown"), [(False, "off"), (True, "on")])
@@ -79,7 +79,7 @@ def test_checksum_offload_is_off_only_where_the_datapath_needs_it(offload: bool,
     plug(veth)
 
     assert f"tx-checksumming: {shown}" in inside("ethtool", "-k", "eth1")
-    links.remove_veth(veth.name)
+    links.remove_link(veth.name)
 
 
 def test_routes_are_set_with_their_metric() -> None:
@@ -93,31 +93,43 @@ def test_routes_are_set_with_their_metric() -> None:
 
     found = {route["dst"]: route.get("metric") for route in ip("-n", "sandbox", "route", "show", "via", str(gateway))}
     assert found == {"10.9.0.0/16": 100, "10.8.0.0/16": 7}
-    links.remove_veth(veth.name)
+    links.remove_link(veth.name)
 
 
 def test_a_pair_that_a_killed_attempt_left_is_replaced() -> None:
-    veth = make_plan().veth
+    veth, again = make_plan().veth, make_plan().veth
     plug(veth)
-    before = links.find_link(veth.name)
-    plug(veth)
+    plug(again)
 
-    assert links.find_link(veth.name) not in (None, before)
-    links.remove_veth(veth.name)
+    assert links.find_link(veth.name) is None
+    assert links.find_link(again.name) is not None
+    links.remove_link(again.name)
 
 
 def test_an_interface_name_that_the_container_has_already_is_an_error() -> None:
     veth = make_plan().veth
     plug(veth)
     with pytest.raises(GeneveError, match=r"veth pair other and eth1: .*taken"):
-        plug(replace(veth, name="other"))
+        plug(replace(veth, name="other", alias="another container's"))
 
     assert links.find_link("other") is None
-    links.remove_veth(veth.name)
+    links.remove_link(veth.name)
 
 
 def test_removing_what_is_gone_is_fine() -> None:
-    links.remove_veth("nosuchlink")
+    links.remove_link("nosuchlink")
+    assert not links.remove_by_alias("geneve-ovs nosuchnetwork c1 container-1 eth1")
+
+
+def test_a_pair_of_which_the_database_knows_nothing_is_found_by_its_alias() -> None:
+    veth, other = make_plan(1).veth, make_plan(2).veth
+    plug(veth)
+    plug(other)
+
+    assert links.remove_by_alias(veth.alias)
+    assert links.find_link(veth.name) is None
+    assert links.find_link(other.name) is not None
+    links.remove_link(other.name)
 
 
 def test_a_namespace_that_is_gone_is_an_error_and_is_not_made() -> None:
@@ -161,7 +173,7 @@ def test_each_address_is_announced() -> None:
     assert advertisement[6:12] == mac
     assert advertisement[21] == 255  # hop limit
     assert advertisement[62:78] == IPV6.ip.packed
-    links.remove_veth(veth.name)
+    links.remove_link(veth.name)
 
 
 def is_announcement(frame: bytes) -> bool:

@@ -49,8 +49,8 @@ def verbs(as_root: None, monkeypatch: pytest.MonkeyPatch) -> Calls:
         calls.append(("attach", network, container, netns))
         return AttachResult(interface=container.interface, mac="0a:58:c0:a8:78:02", addresses=())
 
-    def detach(network: Network, container_id: str, interface: str, environ: Any) -> None:
-        calls.append(("detach", network, container_id, interface))
+    def detach(network: Network, container: Container, environ: Any) -> None:
+        calls.append(("detach", network, container.id, container.interface))
 
     monkeypatch.setattr(create_verb, "create", create)
     monkeypatch.setattr(attach_verb, "attach", attach)

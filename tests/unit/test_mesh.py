@@ -108,7 +108,7 @@ def test_name_of_a_loopback_address_is_refused_by_name_and_address(monkeypatch: 
 
 @pytest.mark.parametrize("other", [HOST_2, "host-b.example"], ids=["twice", "by address and by name"])
 def test_host_that_is_listed_twice_is_refused(other: str) -> None:
-    with refused(HOST_2, other, "one address"):
+    with refused(HOST_2, other, "twice"):
         join_as(HOST_1, f"{HOSTS},{other}")
 
 

@@ -75,22 +75,24 @@ def test_bridge_is_a_valid_interface_name_for_any_network_name(name: str) -> Non
 
 @given(ids, ids, st.sampled_from(["eth0", "eth1", "a" * 15]))
 def test_veth_is_a_valid_interface_name(network_id: str, container_id: str, interface: str) -> None:
-    veth = naming.veth(network_id, container_id, interface)
+    veth = naming.veth(network_id, container_id, interface, "1")
     assert naming.is_interface_name(veth)
     assert len(veth.encode()) <= 15
 
 
-def test_veth_is_the_same_for_every_attempt() -> None:
-    assert naming.veth("n", "c", "eth0") == naming.veth("n", "c", "eth0")
-
-
 @pytest.mark.parametrize(
     "other",
-    [("n2", "c", "eth0"), ("n", "c2", "eth0"), ("n", "c", "eth1"), ("nc", "", "eth0"), ("", "nc", "eth0")],
-    ids=["network", "container", "interface", "shifted right", "shifted left"],
+    [
+        ("n2", "c", "eth0", "1"),
+        ("n", "c2", "eth0", "1"),
+        ("n", "c", "eth1", "1"),
+        ("n", "c", "eth0", "2"),
+        ("nc", "", "eth0", "1"),
+    ],
+    ids=["network", "container", "interface", "attempt", "shifted"],
 )
-def test_veth_differs_with_every_part_of_the_attachment(other: tuple[str, str, str]) -> None:
-    assert naming.veth("n", "c", "eth0") != naming.veth(*other)
+def test_veth_differs_with_every_part_of_the_attachment(other: tuple[str, str, str, str]) -> None:
+    assert naming.veth("n", "c", "eth0", "1") != naming.veth(*other)
 
 
 def test_tunnel_name_says_vni_and_peer() -> None:

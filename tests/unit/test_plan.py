@@ -32,11 +32,11 @@ from .makers import (
 def plan(on: Network | None = None, who: Container | None = None, *, place: Mesh | None = None) -> AttachPlan:
     """Attach on the first of two hosts unless told."""
     on, place = on or created(), place or mesh()
-    return plan_attach(on, parse(on.options), place, who or container(), boot_id="boot")
+    return plan_attach(on, parse(on.options), place, who or container(), boot_id="boot", attempt="1")
 
 
 def plan_alone(on: Network, who: Container | None = None) -> AttachPlan:
-    return plan_attach(on, parse(on.options), None, who or container(), boot_id="boot")
+    return plan_attach(on, parse(on.options), None, who or container(), boot_id="boot", attempt="1")
 
 
 def routed() -> Network:
@@ -102,11 +102,11 @@ def test_network_of_this_host_alone_has_no_tunnels() -> None:
 
 def test_veth_has_address_mac_and_mtu_and_says_whose_it_is() -> None:
     veth = plan().veth
-    assert veth.name == naming.veth(NETWORK_ID, CONTAINER_ID, "eth0")
+    assert veth.name == naming.veth(NETWORK_ID, CONTAINER_ID, "eth0", "1")
     assert veth.interface == "eth0"
     assert veth.addresses == (ip_interface("192.168.120.2/24"),)
     assert (veth.mac, veth.mtu) == ("0a:58:c0:a8:78:02", 1450)
-    assert veth.alias == "geneve-ovs net1 web eth0"
+    assert veth.alias == f"geneve-ovs net1 web {CONTAINER_ID[:12]} eth0"
 
 
 def test_port_is_found_again_by_its_tags() -> None:
@@ -260,8 +260,17 @@ def test_more_hosts_than_slots_are_refused_at_attach_too() -> None:
 
 
 def test_host_may_move_when_the_user_chose_the_range() -> None:
-    on = created(network(subnet("192.168.120.0/24", leases="192.168.120.2-192.168.120.20")))
+    on = created(network(subnet("192.168.120.0/24", leases="192.168.120.1-192.168.120.20")))
     assert plan(on, place=mesh(f"{HOST_2},{HOST_1}", own=HOST_1)).tunnels[0].remote == HOST_2
+
+
+@pytest.mark.parametrize(
+    ("address", "whose"),
+    [("192.168.120.1", "gateway"), ("192.168.120.0", "subnet's own"), ("192.168.120.255", "broadcast")],
+)
+def test_address_that_is_no_containers_is_refused(address: str, whose: str) -> None:
+    with refused(address, whose, "--ip"):
+        plan(who=container(addresses=(ip_address(address),)))
 
 
 def test_answer_tells_interface_mac_address_and_gateway() -> None:
@@ -295,5 +304,5 @@ def test_any_plan_has_names_that_the_kernel_takes_and_macs_that_differ(name: str
 
 def test_plan_needs_no_options_but_vni_and_mtu() -> None:
     on = replace(created(), options={})
-    made = plan_attach(on, Options(vni=7, mtu=1400), None, container(), boot_id="boot")
+    made = plan_attach(on, Options(vni=7, mtu=1400), None, container(), boot_id="boot", attempt="1")
     assert (made.bridge.vni, made.veth.mtu, made.veth.checksum_offload) == (7, 1400, True)
