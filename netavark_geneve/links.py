@@ -232,7 +232,7 @@ def _netlink(step: str) -> Iterator[None]:
         yield
     except NetlinkError as error:
         if error.code == errno.EEXIST:
-            raise GeneveError(f"cannot {step}: that name or address is taken there already; choose another") from error
+            raise GeneveError(f"cannot {step}: that name or address is already taken there; choose another") from error
         raise GeneveError(f"cannot {step}: {os.strerror(error.code)}") from error
     except OSError as error:
         raise GeneveError(f"cannot {step}: {error.strerror or error}") from error

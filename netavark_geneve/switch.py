@@ -285,7 +285,10 @@ class _Detach(_Change):
         port = self.api.find_tagged("Port", self.tags)
         if self._is_last(bridge, port):
             bridge.verify("ports")  # somebody may be joining right now
+            # delete() is what brings the row, and so the check, into the transaction: without it
+            # ovs.db.idl (3.5, 4.0) drops the check silently. The row itself goes with its last reference.
             self.api.root.delvalue("bridges", bridge.uuid)
+            bridge.delete()
         elif port is not None:
             bridge.delvalue("ports", port.uuid)
 
