@@ -161,14 +161,14 @@ def _subnet(network: Network, address: Address) -> Subnet:
 def _check_address(network: Network, address: Address) -> None:
     """Podman lets `--ip` be any address of the subnet."""
     subnet = _subnet(network, address)
-    reserved = {subnet.gateway: "the gateway's", subnet.subnet.network_address: "the subnet's own"}
+    reserved = {
+        subnet.gateway: f"the gateway of network {network.name}",
+        subnet.subnet.network_address: f"the network address of {subnet.subnet}",
+    }
     if address.version == 4:
-        reserved[subnet.subnet.broadcast_address] = "the subnet's broadcast address"
+        reserved[subnet.subnet.broadcast_address] = f"the broadcast address of {subnet.subnet}"
     if address in reserved:
-        raise GeneveError(
-            f"address {address} of network {network.name} is {reserved[address]}, not for containers;"
-            " choose another --ip"
-        )
+        raise GeneveError(f"{address} is {reserved[address]}, which no container can have; choose another --ip")
 
 
 def _mac(container: Container, addresses: tuple[Interface, ...]) -> str:

@@ -23,7 +23,7 @@ FOREIGN = {
     "a link of the bridge's name": (
         "ip link add ovs_net1 type bridge",
         "ip link del ovs_net1",
-        ["ovs-vswitchd could not set up ovs_net1", "ovs-vswitchd.log"],
+        ["ovs-vswitchd could not set up ovs_net1", "--interface-name"],
     ),
     "a port of the tunnel's name": (
         "ovs-vsctl add-port br-phy gv77-2 -- set Interface gv77-2 type=internal",
@@ -34,7 +34,7 @@ FOREIGN = {
         "ovs-vsctl add-br br0 -- set Bridge br0 datapath_type=netdev -- add-port br0 gnv0 -- set Interface gnv0"
         " type=geneve options:remote_ip=192.168.0.11 options:local_ip=192.168.0.10 options:key=77",
         "ovs-vsctl del-br br0",
-        ["ovs-vswitchd could not set up gv77-2", "ovs-vswitchd.log"],
+        ["ovs-vswitchd could not set up gv77-2", "another tunnel", "--opt vni=", "every host"],
     ),
 }
 FILES = {

@@ -266,7 +266,7 @@ def test_host_may_move_when_the_user_chose_the_range() -> None:
 
 @pytest.mark.parametrize(
     ("address", "whose"),
-    [("192.168.120.1", "gateway"), ("192.168.120.0", "subnet's own"), ("192.168.120.255", "broadcast")],
+    [("192.168.120.1", "gateway"), ("192.168.120.0", "network address"), ("192.168.120.255", "broadcast")],
 )
 def test_address_that_is_no_containers_is_refused(address: str, whose: str) -> None:
     with refused(address, whose, "--ip"):
