@@ -31,7 +31,8 @@ def main() -> int:
         versions = lab.hosts[0].sh("podman --version; /usr/lib/podman/netavark --version; ovs-vswitchd --version")
         results = work(lab.hosts[0], remote.host, remote.address)
         cores = lab.hosts[0].run("nproc").stdout.strip()
-    report = render(results, f"{cores} cores, Linux {platform.release().partition("-")[0]}", versions.stdout.splitlines())
+    kernel = platform.release().partition("-")[0]
+    report = render(results, f"{cores} cores, Linux {kernel}", versions.stdout.splitlines())
     REPORT.write_text(report, encoding="utf-8")
     print(report)
     return 0
