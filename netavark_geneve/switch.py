@@ -62,21 +62,22 @@ class Switch:
         return self._commit(_Detach(self._api, bridge, tags), deadline, must_complete=False)
 
     def has_bridge(self, name: str) -> bool:
+        """Whether there is a bridge of this name, whoever made it."""
         with self._api.ovsdb_connection.lock:
             return self._api.find_named("Bridge", name) is not None
 
     def _commit(self, change: "_Change", deadline: Deadline, *, must_complete: bool = True) -> bool:
-        transaction = _Transaction(self._api, self._api.ovsdb_connection, check_error=True, log_errors=False)
-        transaction.timeout = max(deadline.remaining(), COMMIT_MIN)
-        transaction.add(change)
+        request = _Transaction(self._api, self._api.ovsdb_connection, check_error=True, log_errors=False)
+        request.timeout = max(deadline.remaining(), COMMIT_MIN)
+        request.add(change)
         with timed("ovsdb-server and ovs-vswitchd"):
             try:
-                transaction.commit()
+                request.commit()
             except exceptions.TimeoutException as error:
                 raise _no_answer(deadline) from error
             except RuntimeError as error:
                 raise GeneveError(_explain(str(error))) from error
-            completed = self._has_completed(transaction.next_cfg, deadline)
+            completed = self._has_completed(request.next_cfg, deadline)
         if must_complete and not completed:
             raise _no_answer(deadline)
         return completed
