@@ -59,7 +59,12 @@ class Switch:
 
         Done once it stands in the database. False when ovs-vswitchd has not followed by the deadline.
         """
-        return self._commit(_Detach(self._api, bridge, tags), deadline, must_complete=False)
+        followed = self._commit(_Detach(self._api, bridge, tags), deadline, must_complete=False)
+        with self._api.ovsdb_connection.lock:
+            deserted = self._api.is_deserted(bridge, tags)
+        if deserted:  # by several who left at once, none of whom was the last yet
+            followed = self._commit(_Detach(self._api, bridge, tags), deadline, must_complete=False)
+        return followed
 
     def has_bridge(self, name: str) -> bool:
         """Whether there is a bridge of this name, whoever made it."""
@@ -185,8 +190,20 @@ class _Api(impl_idl.OvsdbIdl):  # type: ignore[misc]
         return next((row for row in rows if row.name == name), None)
 
     def find_tagged(self, table: str, tags: Mapping[str, str]) -> Any:
-        rows = self.tables[table].rows.values()
-        return next((row for row in rows if tags.items() <= row.external_ids.items()), None)
+        return next(iter(self.all_tagged(table, tags)), None)
+
+    def all_tagged(self, table: str, tags: Mapping[str, str]) -> list[Any]:
+        return [row for row in self.tables[table].rows.values() if tags.items() <= row.external_ids.items()]
+
+    def is_deserted(self, bridge_name: str, tags: Mapping[str, str]) -> bool:
+        """Whether the network's bridge has nothing but tunnels, its own port, and at most the one that leaves."""
+        bridge = self.find_named("Bridge", bridge_name)
+        if bridge is None or bridge.external_ids.get("network-id") != tags["network-id"]:
+            return False
+        going = self.all_tagged("Port", naming.tunnel_tags(tags["network-id"]))
+        going += self.all_tagged("Port", _identity(tags))
+        own = self.find_named("Port", bridge_name)
+        return set(bridge.ports) <= {row.uuid for row in [*going, own] if row is not None}
 
 
 class _Change(command.BaseCommand):  # type: ignore[misc]
@@ -259,8 +276,7 @@ class _Attach(_Change):
     def _ensure_tunnels(self, txn: Transaction, bridge: Any) -> None:
         """Keep the tunnels that are as wanted, add the missing, remove those of hosts that have left."""
         tags = naming.tunnel_tags(self.plan.bridge.tags["network-id"])
-        rows = self.api.tables["Port"].rows.values()
-        found = {row.name: row for row in rows if tags.items() <= row.external_ids.items()}
+        found = {row.name: row for row in self.api.all_tagged("Port", tags)}
         wanted = {tunnel.name: tunnel for tunnel in self.plan.tunnels}
         stale = [row for name, row in found.items() if name not in wanted or not _equal(row, wanted[name])]
         missing = [tunnel for name, tunnel in wanted.items() if name not in found or found[name] in stale]
@@ -283,8 +299,8 @@ class _Detach(_Change):
         if bridge is None or bridge.external_ids.get("network-id") != self.tags["network-id"]:
             return
         txn.add_comment(f"geneve-ovs: detach {self.tags['container-id']} from {self.bridge}")
-        port = self.api.find_tagged("Port", self.tags)
-        if self._is_last(bridge, port):
+        port = self.api.find_tagged("Port", _identity(self.tags))
+        if self.api.is_deserted(self.bridge, self.tags):
             bridge.verify("ports")  # somebody may be joining right now
             # delete() is what brings the row, and so the check, into the transaction: without it
             # ovs.db.idl (3.5, 4.0) drops the check silently. The row itself goes with its last reference.
@@ -292,15 +308,6 @@ class _Detach(_Change):
             bridge.delete()
         elif port is not None:
             bridge.delvalue("ports", port.uuid)
-
-    def _is_last(self, bridge: Any, port: Any) -> bool:
-        """Whether nothing remains but the tunnels and the bridge's own port."""
-        tunnels = naming.tunnel_tags(self.tags["network-id"])
-        rows = self.api.tables["Port"].rows.values()
-        going = {row.uuid for row in rows if row.name == self.bridge or tunnels.items() <= row.external_ids.items()}
-        if port is not None:
-            going.add(port.uuid)
-        return set(bridge.ports) <= going
 
 
 def _insert_port(txn: Transaction, name: str, tags: Mapping[str, str]) -> Any:
