@@ -32,8 +32,8 @@ def detach(network: Network, container: Container, environ: Mapping[str, str]) -
                 if not followed:
                     logger.warning("ovs-vswitchd does not follow; %s", switch.START_IT)
                     # Under the userspace datapath the bridge's interface outlives the daemon, with its address.
-                    if not ovs.has_bridge(bridge):
-                        links.remove_link(bridge)
+                    if not ovs.has_bridge(bridge, network.id):
+                        links.remove_tap(bridge)
         except GeneveError as error:
             failures.append(str(error))
         try:

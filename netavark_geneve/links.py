@@ -127,6 +127,17 @@ def remove_link(name: str) -> None:
         ipr.link("del", index=index)
 
 
+def remove_tap(name: str) -> None:
+    """Delete what ovs-vswitchd left of a bridge's interface under the userspace datapath; nothing of another kind."""
+    index = find_link(name)
+    if index is None:
+        return
+    with IPRoute() as ipr, _netlink(f"delete {name}"), _ignoring(errno.ENODEV):
+        info = ipr.get_links(index)[0].get_attr("IFLA_LINKINFO")
+        if info is not None and info.get_attr("IFLA_INFO_KIND") == "tun":
+            ipr.link("del", index=index)
+
+
 def remove_by_alias(alias: str) -> bool:
     """Delete the veth that an attempt left before OVSDB knew of it; whether there was one. Looks at every link."""
     with IPRoute() as ipr, _netlink("list the host's interfaces"):

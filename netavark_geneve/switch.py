@@ -66,10 +66,11 @@ class Switch:
             followed = self._commit(_Detach(self._api, bridge, tags), deadline, must_complete=False)
         return followed
 
-    def has_bridge(self, name: str) -> bool:
-        """Whether there is a bridge of this name, whoever made it."""
+    def has_bridge(self, name: str, network_id: str) -> bool:
+        """Whether the network's bridge is there; somebody else's of the same name does not count."""
         with self._api.ovsdb_connection.lock:
-            return self._api.find_named("Bridge", name) is not None
+            bridge = self._api.find_named("Bridge", name)
+            return bridge is not None and bridge.external_ids.get("network-id") == network_id
 
     def _commit(self, change: "_Change", deadline: Deadline, *, must_complete: bool = True) -> bool:
         request = _Transaction(self._api, self._api.ovsdb_connection, check_error=True, log_errors=False)
