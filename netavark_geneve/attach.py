@@ -7,11 +7,12 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from . import links, neighbours, switch
+from . import firewall, links, neighbours, switch, sysctls
 from .errors import Deadline, GeneveError, during
+from .leave import leave
 from .log import logger, timed
 from .membership import find_mesh
-from .model import AttachResult, Container, Network
+from .model import AttachPlan, AttachResult, Container, Network
 from .options import parse
 from .plan import attach_result, plan_attach
 
@@ -44,15 +45,23 @@ def attach(network: Network, container: Container, netns_path: str, environ: Map
             with links.inside(netns):
                 links.configure_container(veth)
 
-        undo.callback(_undo, ovs.detach, bridge.name, tags, Deadline(DEADLINE + UNDO_DEADLINE))
+        undo.callback(_undo, _leave, ovs, network, plan, environ)
+        sysctls.write(plan.egress)
         ovs.attach(plan, deadline)
 
-        with timed("gateway and announcement"):
+        with timed("gateway, egress, announcement"):
             links.configure_bridge(bridge)
+            sysctls.apply(plan.egress)
+            firewall.ensure_egress(plan.egress, environ, deadline)
             with links.inside(netns):
                 neighbours.announce(veth)
         undo.pop_all()
     return attach_result(network, plan)
+
+
+def _leave(ovs: switch.Switch, network: Network, plan: AttachPlan, environ: Mapping[str, str]) -> None:
+    """Back off the switch; the attempt may have used up its own deadline."""
+    leave(ovs, plan.bridge.name, plan.port_tags, environ, Deadline(UNDO_DEADLINE), internal=network.internal)
 
 
 def _undo(remove: Callable[..., object], *arguments: Any) -> None:

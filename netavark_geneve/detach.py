@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from . import links, naming, switch
 from .errors import Deadline, GeneveError, during
-from .log import logger
+from .leave import leave
 from .model import Container, Network
 
 DEADLINE = 5.0  # seconds; Podman holds its network lock meanwhile
@@ -28,12 +28,7 @@ def detach(network: Network, container: Container, environ: Mapping[str, str]) -
             deadline = Deadline(DEADLINE)
             with switch.connect(environ, deadline, bridge, tags) as ovs:
                 port = ovs.find_port(tags)
-                followed = ovs.detach(bridge, tags, deadline)
-                if not followed:
-                    logger.warning("ovs-vswitchd does not follow; %s", switch.START_IT)
-                    # Under the userspace datapath the bridge's interface outlives the daemon, with its address.
-                    if not ovs.has_bridge(bridge, network.id):
-                        links.remove_tap(bridge)
+                leave(ovs, bridge, tags, environ, deadline, internal=network.internal)
         except GeneveError as error:
             failures.append(str(error))
         try:

@@ -99,7 +99,10 @@ def configure_container(veth: Veth) -> None:
             with _netlink(f"add address {address} to {veth.interface} in the container"):
                 _add_address(ipr, index, address)
         for route in veth.routes:
-            with _netlink(f"add the route to {route.destination} by {route.gateway} in the container"):
+            with (
+                _netlink(f"add the route to {route.destination} by {route.gateway} in the container"),
+                _ignoring(errno.EEXIST),
+            ):
                 _add_route(ipr, index, route)
 
 
@@ -191,7 +194,8 @@ def _add_address(ipr: IPRoute, index: int, address: ipaddress.IPv4Interface | ip
 
 def _add_route(ipr: IPRoute, index: int, route: Route) -> None:
     ipr.route(
-        "add",
+        # Not "add": a container on two networks has two default routes of one metric; the first one is used.
+        "append",
         dst=str(route.destination),
         gateway=str(route.gateway),
         oif=index,

@@ -17,7 +17,7 @@ class Subnet:
 
 @dataclass(frozen=True)
 class Route:
-    """A route of the user's (`podman network create --route`). Metric None is netavark's default, 100."""
+    """A route in the container. Metric None is netavark's default, 100."""
 
     destination: IPNetwork
     gateway: Address
@@ -95,6 +95,17 @@ class Veth:
 
 
 @dataclass(frozen=True)
+class Egress:
+    """The way out of a network on this host: its subnets, and the address each leaves under (None: the uplink's).
+
+    No subnets: there is no way out.
+    """
+
+    bridge: str
+    subnets: tuple[tuple[IPNetwork, Address | None], ...]
+
+
+@dataclass(frozen=True)
 class AttachPlan:
     """All that one attach makes true, decided before anything is changed."""
 
@@ -102,6 +113,7 @@ class AttachPlan:
     tunnels: tuple[Tunnel, ...]
     veth: Veth
     port_tags: Mapping[str, str]
+    egress: Egress
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The network options: `podman network create --opt KEY=VALUE`, and what `create` recorded in them."""
 
+import dataclasses
 import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -31,6 +32,10 @@ class Options:
     mtu: int | None = None
     dst_port: int | None = None
     datapath_type: str | None = None
+    metric: int | None = None
+    no_default_route: bool | None = None
+    outbound_addr4: Address | None = None
+    outbound_addr6: Address | None = None
 
 
 KNOWN = tuple(field.name for field in fields(Options) if field.name != "slot")
@@ -50,6 +55,10 @@ def parse(raw: Mapping[str, str]) -> Options:
         mtu=_integer("mtu", raw.get("mtu"), 1, 65535),
         dst_port=_integer("dst_port", raw.get("dst_port"), 1, 65535),
         datapath_type=_datapath_type(raw.get("datapath_type")),
+        metric=_integer("metric", raw.get("metric"), 0, 2**32 - 1),
+        no_default_route=_flag("no_default_route", raw.get("no_default_route")),
+        outbound_addr4=_address("outbound_addr4", raw.get("outbound_addr4"), 4),
+        outbound_addr6=_address("outbound_addr6", raw.get("outbound_addr6"), 6),
     )
 
 
@@ -66,11 +75,11 @@ def with_defaults(options: Options, fabric: Fabric) -> Options:
     hosts = options.hosts
     if hosts is None:
         hosts = f"{HOSTS_FILE}{fabric.path}" if fabric.hosts else HOSTS_NONE
-    return Options(
+    return dataclasses.replace(
+        options,
         hosts=hosts,
         local_ip=options.local_ip or file.local_ip,
         slots=options.slots or file.slots,
-        vni=options.vni,
         mtu=options.mtu or file.mtu,
         dst_port=options.dst_port or file.dst_port or DST_PORT_DEFAULT,
         datapath_type=options.datapath_type if options.datapath_type is not None else file.datapath_type or "",
@@ -80,7 +89,11 @@ def with_defaults(options: Options, fabric: Fabric) -> Options:
 def record(options: Options) -> dict[str, str]:
     """The options as `create` writes them into the network, so that no later call has to guess."""
     values = {field.name: getattr(options, field.name) for field in fields(options)}
-    return {key: str(value) for key, value in values.items() if value is not None}
+    return {
+        key: str(value).lower() if value is True or value is False else str(value)
+        for key, value in values.items()
+        if value is not None
+    }
 
 
 def _slots(text: str | None) -> int | None:
@@ -102,15 +115,26 @@ def _integer(key: str, text: str | None, lowest: int, highest: int) -> int | Non
     if text is None:
         return None
     # isascii: int() takes other scripts' digits too, and "1_000".
-    if not (text.isascii() and text.isdigit() and len(text) < 10 and lowest <= int(text) <= highest):
+    if not (text.isascii() and text.isdigit() and len(text) <= 10 and lowest <= int(text) <= highest):
         raise GeneveError(f"option {key}={text}: must be a number from {lowest} to {highest}")
     return int(text)
 
 
-def _address(key: str, text: str | None) -> Address | None:
+def _flag(key: str, text: str | None) -> bool | None:
+    """As Podman's bridge driver takes them."""
+    flags = {"1": True, "true": True, "0": False, "false": False}
+    if text is not None and text not in flags:
+        raise GeneveError(f"option {key}={text}: must be true or false")
+    return None if text is None else flags[text]
+
+
+def _address(key: str, text: str | None, version: int | None = None) -> Address | None:
     if text is None:
         return None
     try:
-        return ipaddress.ip_address(text)
+        address = ipaddress.ip_address(text)
     except ValueError as error:
         raise GeneveError(f"option {key}={text}: must be an IPv4 or IPv6 address") from error
+    if version not in (None, address.version):
+        raise GeneveError(f"option {key}={text}: must be an IPv{version} address")
+    return address

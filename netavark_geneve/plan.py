@@ -9,7 +9,7 @@ from .addresses import Address, Interface
 from .errors import GeneveError
 from .fabric import mesh as fabric
 from .fabric.mesh import Mesh
-from .model import AttachPlan, AttachResult, Bridge, Container, Network, Route, Subnet, Veth
+from .model import AttachPlan, AttachResult, Bridge, Container, Egress, Network, Route, Subnet, Veth
 from .options import DST_PORT_DEFAULT, Options
 
 DEFAULT_ROUTE = {4: ipaddress.ip_network("0.0.0.0/0"), 6: ipaddress.ip_network("::/0")}
@@ -53,7 +53,7 @@ def plan_attach(
             mac=_mac(container, addresses),
             mtu=options.mtu,
             addresses=addresses,
-            routes=_routes(network),
+            routes=_routes(network, options),
             alias=naming.alias(network.name, container.name, container.id, container.interface),
             ipv6=any(subnet.subnet.version == 6 for subnet in network.subnets),
             # OVS's userspace datapath forwards packets whose checksum the kernel left to the "hardware":
@@ -67,6 +67,7 @@ def plan_attach(
             "addresses": ",".join(str(address.ip) for address in addresses),
             "boot-id": boot_id,
         },
+        egress=_egress(network, options),
     )
 
 
@@ -137,15 +138,23 @@ def _is_ours(subnet: Subnet) -> bool:
     return subnet.gateway is not None and (subnet.lease_range is None or subnet.gateway in subnet.lease_range)
 
 
-def _routes(network: Network) -> tuple[Route, ...]:
-    """The user's routes, and the default one where the gateway is somebody who routes.
+def _egress(network: Network, options: Options) -> Egress:
+    """Out through this host go the subnets whose gateway is here."""
+    source = {4: options.outbound_addr4, 6: options.outbound_addr6}
+    return Egress(
+        bridge=network.bridge or "",
+        subnets=tuple((subnet.subnet, source[subnet.subnet.version]) for subnet in network.subnets if _is_ours(subnet)),
+    )
 
-    This host does not forward for its containers yet; a default route to it would be a black hole.
-    """
+
+def _routes(network: Network, options: Options) -> tuple[Route, ...]:
+    """The default routes, unless the user wants none, and the user's own."""
+    if options.no_default_route:
+        return network.routes
     defaults = tuple(
-        Route(DEFAULT_ROUTE[subnet.gateway.version], subnet.gateway)
+        Route(DEFAULT_ROUTE[subnet.gateway.version], subnet.gateway, options.metric)
         for subnet in network.subnets
-        if subnet.gateway is not None and not _is_ours(subnet)
+        if subnet.gateway is not None
     )
     return defaults + network.routes
 

@@ -63,6 +63,8 @@ def fabric(make_fabric: MakeFabric) -> Fabric:
 def _warm_up(host: Host) -> None:
     """Let Podman make what it makes once for each boot, or the first test would seem to leave it behind."""
     host.sh("podman network create warm >&2; podman network rm warm >&2")
+    # Forwarding stays on once a network needed it, as with Podman's own bridges.
+    host.sh("sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1")
 
 
 def _clean(host: Host) -> None:

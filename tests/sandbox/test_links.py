@@ -62,7 +62,7 @@ def test_without_ipv6_in_the_network_there_is_none_in_the_container() -> None:
 
 
 def test_an_ipv6_address_is_usable_at_once() -> None:
-    veth = replace(make_plan().veth, addresses=(IPV6,), ipv6=True)
+    veth = replace(make_plan().veth, addresses=(IPV6,), routes=(), ipv6=True)
     plug(veth)
 
     (link,) = ip("-n", "sandbox", "-6", "address", "show", "eth1")
@@ -124,7 +124,7 @@ def test_removing_what_is_gone_is_fine() -> None:
 def test_a_pair_of_which_the_database_knows_nothing_is_found_by_its_alias() -> None:
     veth, other = make_plan(1).veth, make_plan(2).veth
     plug(veth)
-    plug(other)
+    plug(other)  # in the same namespace: a container on two networks, with two default routes
 
     assert links.remove_by_alias(veth.alias)
     assert links.find_link(veth.name) is None

@@ -23,8 +23,8 @@ LAYERS = {
     "edges": ("__main__",),
     "front ends": ("frontends.netavark", "frontends.fields"),
     "verbs": ("create", "attach", "detach"),
-    "decide": ("definition", "plan", "membership", "fabric.mesh"),
-    "apply": ("links", "switch", "neighbours", "underlay", "podman"),
+    "decide": ("definition", "plan", "membership", "fabric.mesh", "leave"),
+    "apply": ("links", "switch", "neighbours", "sysctls", "firewall", "underlay", "podman"),
     "vocabulary": ("model", "options", "addresses", "naming", "config", "schema"),
     "floor": ("errors", "log", "rootless"),
 }

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from netavark_geneve import naming
 from netavark_geneve.fabric.mesh import Mesh
-from netavark_geneve.model import AttachPlan, Container, Network, Route
+from netavark_geneve.model import AttachPlan, Container, Egress, Network, Route
 from netavark_geneve.options import Options, parse
 from netavark_geneve.plan import attach_result, plan_attach
 
@@ -157,11 +157,36 @@ def test_userspace_datapath_does_without_checksum_offload(datapath_type: str, of
     assert made.bridge.datapath_type == ("netdev" if datapath_type == "netdev" else "")
 
 
-def test_gateway_of_this_host_is_no_default_route_since_it_does_not_forward() -> None:
-    assert plan().veth.routes == ()
+def test_gateway_of_this_host_is_the_default_route_and_the_way_out() -> None:
+    made = plan()
+    assert made.veth.routes == (Route(ip_network("0.0.0.0/0"), ip_address("192.168.120.1")),)
+    assert made.egress == Egress("ovs_net1", ((ip_network("192.168.120.0/24"), None),))
 
 
-def test_gateway_that_is_a_router_is_the_default_route() -> None:
+def test_internal_network_has_no_way_out() -> None:
+    made = plan(created(network(internal=True)))
+    assert (made.veth.routes, made.egress.subnets) == ((), ())
+
+
+def test_default_route_has_the_metric_that_the_user_chose() -> None:
+    (route,) = plan(created(metric="7")).veth.routes
+    assert route.metric == 7
+
+
+@pytest.mark.parametrize("flag", ["true", "1"])
+def test_default_route_may_be_left_out(flag: str) -> None:
+    made = plan(created(no_default_route=flag))
+    assert made.veth.routes == ()
+    assert made.egress.subnets != ()
+
+
+def test_packets_leave_under_the_address_that_the_user_chose() -> None:
+    on = created(network("192.168.120.0/24", "fd00::/64"), outbound_addr4="192.168.0.10", outbound_addr6="fd01::1")
+    assert [source for _, source in plan(on).egress.subnets] == [ip_address("192.168.0.10"), ip_address("fd01::1")]
+
+
+def test_gateway_that_is_a_router_is_the_default_route_and_this_host_is_no_way_out() -> None:
+    assert plan(routed()).egress.subnets == ()
     (route,) = plan(routed()).veth.routes
     assert route == Route(ip_network("0.0.0.0/0"), ip_address("192.168.120.254"))
 
@@ -173,7 +198,7 @@ def test_ipv6_gateway_that_is_a_router_is_the_ipv6_default_route() -> None:
 
 def test_routes_of_the_user_are_kept() -> None:
     route = Route(ip_network("10.0.0.0/8"), ip_address("192.168.120.9"), 50)
-    assert plan(created(network(routes=(route,)))).veth.routes == (route,)
+    assert plan(created(network(routes=(route,)))).veth.routes[1:] == (route,)
 
 
 @pytest.mark.parametrize(

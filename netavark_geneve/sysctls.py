@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The host's kernel settings without which a network has no way out.
+
+They are written for the running kernel, and into a file of sysctl.d(5), so that systemd-sysctl, which runs
+again whenever an interface appears, does not set them back.
+"""
+
+import os
+from pathlib import Path
+
+from .errors import GeneveError
+from .model import Egress
+
+DIRECTORY = "/run/sysctl.d"
+
+
+def write(egress: Egress) -> None:
+    """Write the file; before the bridge's interface appears, or systemd-sysctl would miss it."""
+    if egress.subnets:
+        _write_file(_path(egress.bridge), _settings(egress))
+
+
+def apply(egress: Egress) -> None:
+    """Let the host forward, and take packets for the containers on any interface; the bridge must exist."""
+    if not egress.subnets:
+        return
+    for key, value in _settings(egress).items():
+        file = Path("/proc/sys", key)
+        try:
+            if file.read_text(encoding="ascii").strip() != value:
+                file.write_text(value, encoding="ascii")
+        except OSError as error:
+            raise GeneveError(f"cannot set {file} to {value}: {error.strerror}") from error
+
+
+def remove(bridge: str) -> None:
+    """Forget the bridge's file. Forwarding stays on, as with any network of Podman's: others may need it."""
+    _path(bridge).unlink(missing_ok=True)
+
+
+def _settings(egress: Egress) -> dict[str, str]:
+    versions = {subnet.version for subnet, _ in egress.subnets}
+    settings = {f"net/ipv4/conf/{egress.bridge}/rp_filter": "2"}  # loose: replies may come by another way
+    if 4 in versions:
+        settings["net/ipv4/ip_forward"] = "1"
+    if 6 in versions:
+        settings |= {
+            "net/ipv6/conf/all/forwarding": "1",
+            f"net/ipv6/conf/{egress.bridge}/accept_ra": "0",
+            f"net/ipv6/conf/{egress.bridge}/accept_dad": "0",
+        }
+    return settings
+
+
+def _write_file(path: Path, settings: dict[str, str]) -> None:
+    """Whole or not at all; what is there is this network's, from an earlier attach."""
+    if path.exists():
+        return
+    text = "# written by geneve-ovs\n" + "".join(f"{key} = {value}\n" for key, value in settings.items())
+    new = path.with_suffix(f".{os.getpid()}")
+    try:
+        path.parent.mkdir(exist_ok=True)
+        new.write_text(text, encoding="ascii")
+        new.rename(path)
+    except OSError as error:
+        raise GeneveError(f"cannot write {path}: {error.strerror}") from error
+
+
+def _path(bridge: str) -> Path:
+    return Path(DIRECTORY, f"10-geneve-ovs-{bridge}.conf")
