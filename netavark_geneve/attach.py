@@ -31,6 +31,7 @@ def attach(network: Network, container: Container, netns_path: str, environ: Map
         options = parse(network.options)
         mesh = find_mesh(options, own=None, deadline=deadline)
         plan = plan_attach(network, options, mesh, container, boot_id=_boot_id(), attempt=os.urandom(8).hex())
+        result = attach_result(network, plan)
         bridge, veth, tags = plan.bridge, plan.veth, plan.port_tags
         netns = stack.enter_context(links.namespace(netns_path))
         ovs = stack.enter_context(switch.connect(environ, deadline, bridge.name, tags))
@@ -56,7 +57,7 @@ def attach(network: Network, container: Container, netns_path: str, environ: Map
             with links.inside(netns):
                 neighbours.announce(veth)
         undo.pop_all()
-    return attach_result(network, plan)
+    return result
 
 
 def _leave(ovs: switch.Switch, network: Network, plan: AttachPlan, environ: Mapping[str, str]) -> None:

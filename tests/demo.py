@@ -72,6 +72,7 @@ def show(hosts: list[Host]) -> None:
         run(host, f"podman rm -f -t 0 web{host.index}")
         run(host, "podman network rm net1")
     run(hosts[0], "ovs-vsctl show")
+    say("Nothing is left but the lab's network card.")
 
 
 def say(text: str) -> None:
