@@ -50,10 +50,11 @@ def attach(network: Network, container: Container, netns_path: str, environ: Map
         sysctls.write(plan.egress)
         ovs.attach(plan, deadline)
 
-        with timed("gateway, egress, announcement"):
+        with timed("nftables"):
+            firewall.ensure_egress(plan.egress, environ, deadline)
+        with timed("gateway and announcement"):
             links.configure_bridge(bridge)
             sysctls.apply(plan.egress)
-            firewall.ensure_egress(plan.egress, environ, deadline)
             with links.inside(netns):
                 neighbours.announce(veth)
         undo.pop_all()

@@ -25,37 +25,35 @@ HOP_LIMIT = 255  # RFC 4861 §7.1.2: receivers drop anything else
 def announce(veth: Veth) -> None:
     """Send a gratuitous ARP or an unsolicited NA for each address; runs in the container's namespace."""
     mac = bytes.fromhex(veth.mac.replace(":", ""))
+    frames = [_lesson(mac), *(_arp(mac, address) for address in veth.addresses if address.version == 4)]
     try:
-        _teach_switches(veth.interface, mac)
+        # One socket for all: the kernel waits an RCU period, 10 ms, when a packet socket is closed.
+        with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as raw:
+            raw.bind((veth.interface, 0))
+            for frame in frames:
+                raw.send(frame)
         for address in veth.addresses:
-            if address.version == 4:
-                _announce_ipv4(veth.interface, mac, address)
-            else:
+            if address.version == 6:
                 _announce_ipv6(veth.interface, mac, address)
     except OSError as error:
-        raise GeneveError(f"cannot announce {address.ip} on {veth.interface}: {error.strerror}") from error
+        raise GeneveError(f"cannot announce {veth.interface} to its neighbours: {error.strerror}") from error
 
 
-def _teach_switches(interface: str, mac: bytes) -> None:
-    """Send a frame that no switch has a cached flow for.
+def _lesson(mac: bytes) -> bytes:
+    """A frame that no switch has a cached flow for.
 
     Open vSwitch learns where a MAC is only from packets that it looks at. The announcements of an address
     that has been here seconds ago still match the flows of then, which know nothing of where it was
     meanwhile. A destination that is new each time (a group address, so that it is flooded) matches none.
     """
     group = b"\x03" + os.urandom(5)
-    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as raw:
-        raw.bind((interface, 0))
-        raw.send(group + mac + struct.pack("!H", ETH_P_EXPERIMENTAL) + bytes(46))
+    return group + mac + struct.pack("!H", ETH_P_EXPERIMENTAL) + bytes(46)
 
 
-def _announce_ipv4(interface: str, mac: bytes, address: Interface) -> None:
+def _arp(mac: bytes, address: Interface) -> bytes:
     """An ARP announcement, RFC 5227 §2.3: a request whose sender and target address are the same."""
     arp = struct.pack("!HHBBH", 1, 0x0800, 6, 4, 1) + mac + address.ip.packed + bytes(6) + address.ip.packed
-    frame = BROADCAST + mac + struct.pack("!H", ETH_P_ARP) + arp
-    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as raw:
-        raw.bind((interface, 0))
-        raw.send(frame)
+    return BROADCAST + mac + struct.pack("!H", ETH_P_ARP) + arp
 
 
 def _announce_ipv6(interface: str, mac: bytes, address: Interface) -> None:
