@@ -27,4 +27,5 @@ def leave(
         links.remove_tap(bridge)
     if not internal:
         firewall.remove_egress(bridge, environ, deadline, is_needed=is_needed)
-        sysctls.remove(bridge)
+        if not is_needed():
+            sysctls.remove(bridge)

@@ -24,6 +24,7 @@ def apply(egress: Egress) -> None:
     """Let the host forward, and take packets for the containers on any interface; the bridge must exist."""
     if not egress.subnets:
         return
+    write(egress)  # again: who left the network last may have removed the file since
     for key, value in _settings(egress).items():
         file = Path("/proc/sys", key)
         try:
@@ -35,7 +36,10 @@ def apply(egress: Egress) -> None:
 
 def remove(bridge: str) -> None:
     """Forget the bridge's file. Forwarding stays on, as with any network of Podman's: others may need it."""
-    _path(bridge).unlink(missing_ok=True)
+    try:
+        _path(bridge).unlink(missing_ok=True)
+    except OSError as error:
+        raise GeneveError(f"cannot remove {_path(bridge)}: {error.strerror}") from error
 
 
 def _settings(egress: Egress) -> dict[str, str]:
