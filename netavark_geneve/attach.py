@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from . import firewall, links, neighbours, switch, sysctls
+from . import dns, firewall, firewalld, links, neighbours, podman, switch, sysctls
 from .errors import Deadline, GeneveError, during
 from .leave import leave
 from .log import logger, timed
@@ -18,6 +18,7 @@ from .plan import attach_result, plan_attach
 
 DEADLINE = 10.0  # seconds for one attach
 UNDO_DEADLINE = 3.0  # seconds more to undo it when it failed
+CONFLICT_WAIT = 0.025  # seconds in which another holder of an address has to answer
 
 
 def attach(network: Network, container: Container, netns_path: str, environ: Mapping[str, str]) -> AttachResult:
@@ -30,8 +31,14 @@ def attach(network: Network, container: Container, netns_path: str, environ: Map
     with ExitStack() as stack, during(f"attach {container.name} to network {network.name}"):
         options = parse(network.options)
         mesh = find_mesh(options, own=None, deadline=deadline)
-        plan = plan_attach(network, options, mesh, container, boot_id=_boot_id(), attempt=os.urandom(8).hex())
-        result = attach_result(network, plan)
+        plan = plan_attach(
+            *(network, options, mesh, container),
+            boot_id=_boot_id(),
+            attempt=os.urandom(8).hex(),
+            dns_port=dns.port(environ),
+        )
+        resolver = _find_resolver(plan, environ)
+        result = attach_result(network, plan, search_domains=dns.search_domains() if resolver else None)
         bridge, veth, tags = plan.bridge, plan.veth, plan.port_tags
         netns = stack.enter_context(links.namespace(netns_path))
         ovs = stack.enter_context(switch.connect(environ, deadline, bridge.name, tags))
@@ -40,30 +47,66 @@ def attach(network: Network, container: Container, netns_path: str, environ: Map
         with timed("links"):
             left = ovs.find_port(tags)  # by an attempt that was killed half-way
             if left is not None:
+                leave(ovs, network, container, environ, deadline)
                 links.remove_link(left)
             undo.callback(_undo, links.remove_link, veth.name)
             links.create_veth(veth, netns)
             with links.inside(netns):
-                links.configure_container(veth)
+                links.set_up_container(veth)
+                neighbourhood = stack.enter_context(neighbours.open_socket(veth))
 
-        undo.callback(_undo, _leave, ovs, network, plan, environ)
-        sysctls.write(plan.egress)
+        undo.callback(_undo, _leave, ovs, network, container, environ)
+        sysctls.write(plan.gateway)
         ovs.attach(plan, deadline)
 
-        with timed("nftables"):
-            firewall.ensure_egress(plan.egress, environ, deadline)
-        with timed("gateway and announcement"):
+        if plan.detect_conflicts:
+            neighbourhood.probe()  # the answers come in while the next steps are made
+        with timed("gateway"):
             links.configure_bridge(bridge)
-            sysctls.apply(plan.egress)
+            sysctls.apply(plan.gateway, localhost=bool(plan.publication.ports))
+        with timed("firewall"):
+            _open(plan, environ, deadline)
+        with timed("names"):
+            if plan.names is not None and resolver is not None:
+                dns.ensure_names(plan.names, resolver, environ, deadline)
+        with timed("addresses and announcement"):
+            if plan.detect_conflicts:
+                neighbourhood.check_free(CONFLICT_WAIT)
             with links.inside(netns):
-                neighbours.announce(veth)
+                links.address_container(veth)
+            neighbourhood.announce()
         undo.pop_all()
     return result
 
 
-def _leave(ovs: switch.Switch, network: Network, plan: AttachPlan, environ: Mapping[str, str]) -> None:
+def _find_resolver(plan: AttachPlan, environ: Mapping[str, str]) -> str | None:
+    """The program that is to resolve the network's names; None, with a warning, when it is not installed."""
+    program = None
+    if plan.names is not None:
+        program = dns.find_program(environ)
+        if program is None:
+            logger.warning(
+                "aardvark-dns is not installed, so the containers of network %s have no names; install it,"
+                " or create the network with --disable-dns",
+                plan.names.network,
+            )
+    return program
+
+
+def _open(plan: AttachPlan, environ: Mapping[str, str], deadline: Deadline) -> None:
+    """Let packets out, and in to the published ports."""
+    if not plan.gateway.subnets or not firewall.is_wanted(environ):
+        return
+    if firewalld.is_installed():
+        if plan.publication.ports:
+            firewalld.check_can_publish(deadline)
+        firewalld.ensure_trusted([subnet for subnet, _ in plan.gateway.subnets], deadline)
+    firewall.ensure(plan.gateway, plan.publication, podman.find_foreign(environ), deadline)
+
+
+def _leave(ovs: switch.Switch, network: Network, container: Container, environ: Mapping[str, str]) -> None:
     """Back off the switch; the attempt may have used up its own deadline."""
-    leave(ovs, plan.bridge.name, plan.port_tags, environ, Deadline(UNDO_DEADLINE), internal=network.internal)
+    leave(ovs, network, container, environ, Deadline(UNDO_DEADLINE))
 
 
 def _undo(remove: Callable[..., object], *arguments: Any) -> None:

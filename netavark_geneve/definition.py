@@ -20,9 +20,12 @@ from .addresses import Network as IPNetwork
 from .errors import GeneveError
 from .fabric.mesh import Mesh
 from .model import Network, Subnet
-from .options import Options, record
+from .options import ISOLATE_DEFAULT, UNMANAGED, Options, record
 
 MTU_ALONE = 1500  # bytes: Ethernet's, for a network that crosses no tunnel
+IPAM_NONE = "none"  # layer 2 only: addresses are the containers' own business
+FOR_MANAGED = ("vni", "isolate", "vrf", "outbound_addr4", "outbound_addr6")
+VLAN_TAG = 4  # bytes: IEEE 802.1Q, inside the tunnel
 POOL_PREFIX = {4: 24, 6: 64}  # prefix length of a subnet that is derived from subnet_pool
 
 
@@ -46,36 +49,50 @@ def complete(network: Network, options: Options, facts: HostFacts, *, subnet_poo
 
     Raises GeneveError, in a sentence, on the first thing that cannot work.
     """
-    _check_supported(network)
-    subnets = network.subnets or (Subnet(_pool_subnet(network, subnet_pool)),)
+    _check_supported(network, options)
+    subnets = network.subnets
+    if not subnets and network.ipam_driver != IPAM_NONE:
+        subnets = (Subnet(_pool_subnet(network, subnet_pool)),)
     slots = _slots(subnets, options, facts.mesh)
-    bridge = network.bridge or naming.bridge(network.name)
+    managed = options.mode != UNMANAGED
+    subnets = tuple(_complete_subnet(subnet, network, managed, slots, facts.mesh) for subnet in subnets)
     completed = dataclasses.replace(
         network,
-        bridge=bridge,
-        subnets=tuple(_complete_subnet(subnet, network.internal, slots, facts.mesh) for subnet in subnets),
+        bridge=network.bridge or naming.bridge(network.name),
+        subnets=subnets,
+        dns_enabled=network.dns_enabled and managed and any(subnet.is_routed_here for subnet in subnets),
         options=record(
             dataclasses.replace(
                 options,
                 local_ip=facts.mesh.local if facts.mesh else None,
                 slots=slots,
                 slot=facts.mesh.slot if facts.mesh and slots else None,
-                vni=options.vni or naming.vni(network.name),
-                mtu=_mtu(subnets, options.mtu, facts),
+                vni=options.vni or naming.vni(network.name) if managed else None,
+                mtu=_mtu(subnets, options, facts),
+                isolate=options.isolate or ISOLATE_DEFAULT if managed else None,
             )
         ),
     )
+    if network.dns_servers and not completed.dns_enabled:
+        raise GeneveError(
+            "--dns has no effect: this host has no gateway in the network to resolve names on; leave it out"
+        )
     _check_conflicts(completed, facts)
     return completed
 
 
-def _check_supported(network: Network) -> None:
-    if network.ipam_driver not in ("", "host-local"):
+def _check_supported(network: Network, options: Options) -> None:
+    if network.ipam_driver not in ("", "host-local", IPAM_NONE):
         raise GeneveError(
-            f"ipam driver {network.ipam_driver!r} is not supported; leave out --ipam-driver, or use host-local"
+            f"ipam driver {network.ipam_driver!r} is not supported; use host-local, which is the default, or none"
         )
-    if network.dns_servers:
-        raise GeneveError("geneve-ovs serves no DNS yet, so --dns has no effect on its networks; leave it out")
+    if options.mode == UNMANAGED:
+        useless = [key for key in FOR_MANAGED if getattr(options, key) is not None]
+        if useless:
+            raise GeneveError(
+                f"option {', '.join(useless)} has no effect with mode={UNMANAGED}, where the bridge and all that"
+                " belongs to it are yours; leave it out"
+            )
     if network.bridge is not None and not naming.is_interface_name(network.bridge):
         raise GeneveError(
             f"--interface-name {network.bridge!r} is no valid bridge name; use 1 to 15 letters, digits, '.', '-', '_'"
@@ -85,8 +102,8 @@ def _check_supported(network: Network) -> None:
     for subnet in network.subnets:
         if subnet.subnet.is_multicast or subnet.subnet.is_loopback or subnet.subnet.is_link_local:
             raise GeneveError(f"--subnet {subnet.subnet} cannot be that of a network; use a private one")
-        if network.internal and subnet.gateway is not None:
-            raise GeneveError("an --internal network has no gateway; leave out either --gateway or --internal")
+        if network.internal and subnet.gateway is not None and not network.dns_enabled:
+            raise GeneveError("an --internal network without DNS has no gateway; leave out --gateway or --disable-dns")
 
 
 def _pool_subnet(network: Network, pool: str | None) -> IPNetwork:
@@ -121,7 +138,7 @@ def _slots(subnets: Iterable[Subnet], options: Options, mesh: Mesh | None) -> in
     return slots
 
 
-def _complete_subnet(subnet: Subnet, internal: bool, slots: int | None, mesh: Mesh | None) -> Subnet:
+def _complete_subnet(subnet: Subnet, network: Network, managed: bool, slots: int | None, mesh: Mesh | None) -> Subnet:
     lease_range = subnet.lease_range
     if lease_range is None:
         lease_range = slice_range(subnet.subnet, slots or 1, mesh.slot if mesh else 1)
@@ -133,8 +150,16 @@ def _complete_subnet(subnet: Subnet, internal: bool, slots: int | None, mesh: Me
         subnet.gateway not in subnet.subnet or subnet.gateway == subnet.subnet.network_address
     ):
         raise GeneveError(f"--gateway {subnet.gateway} is not a host's address inside --subnet {subnet.subnet}")
-    gateway = None if internal else subnet.gateway or _first_host(subnet.subnet, lease_range)
-    return Subnet(subnet.subnet, gateway, lease_range)
+    return Subnet(subnet.subnet, _gateway(subnet, network, managed, lease_range), lease_range)
+
+
+def _gateway(subnet: Subnet, network: Network, managed: bool, lease_range: Range) -> Address | None:
+    """The one the user chose, or this host. Left open, Podman would fill in the subnet's first address."""
+    if network.internal and not (network.dns_enabled and managed):
+        return None  # with DNS it is where the resolver listens, and no more
+    if subnet.gateway is not None:
+        return subnet.gateway
+    return _first_host(subnet.subnet, lease_range) if managed else subnet.subnet.network_address + 1
 
 
 def _first_host(subnet: IPNetwork, lease_range: Range) -> Address:
@@ -143,17 +168,17 @@ def _first_host(subnet: IPNetwork, lease_range: Range) -> Address:
     return first + 1 if first == subnet.network_address else first
 
 
-def _mtu(subnets: Iterable[Subnet], wanted: int | None, facts: HostFacts) -> int:
-    lowest = max(MTU_MIN[subnet.subnet.version] for subnet in subnets)
+def _mtu(subnets: Iterable[Subnet], options: Options, facts: HostFacts) -> int:
+    lowest = max((MTU_MIN[subnet.subnet.version] for subnet in subnets), default=MTU_MIN[4])
     highest = MTU_ALONE
     if facts.mesh is not None and facts.underlay_mtu is not None:
-        highest = facts.underlay_mtu - OVERHEAD[facts.mesh.local.version]
-        if (wanted or highest) > highest:
+        highest = facts.underlay_mtu - OVERHEAD[facts.mesh.local.version] - (VLAN_TAG if options.vlan else 0)
+        if (options.mtu or highest) > highest:
             raise GeneveError(
-                f"option mtu={wanted} does not fit: the underlay to the peers carries {facts.underlay_mtu} bytes,"
+                f"option mtu={options.mtu} does not fit: the underlay to the peers carries {facts.underlay_mtu} bytes,"
                 f" which leaves {highest} inside the tunnel; use at most that, or raise the underlay's MTU"
             )
-    mtu = wanted or highest
+    mtu = options.mtu or highest
     if mtu < lowest:
         raise GeneveError(f"MTU {mtu} is too small for this network; {lowest} is the least it may have")
     return mtu
@@ -164,36 +189,45 @@ def _check_conflicts(network: Network, facts: HostFacts) -> None:
     for one, other in _pairs(network.subnets):
         if one.subnet.version == other.subnet.version and one.subnet.overlaps(other.subnet):
             raise GeneveError(f"subnets {one.subnet} and {other.subnet} of this network overlap; leave one out")
-    for other_network in facts.networks:
-        if other_network.id == network.id:
-            continue
-        if other_network.bridge == network.bridge:
-            raise GeneveError(
-                f"interface name {network.bridge} is already that of network {other_network.name};"
-                " choose another with --interface-name"
-            )
-        if other_network.options.get("vni") == network.options["vni"]:
-            raise GeneveError(
-                f"VNI {network.options['vni']} is already that of network {other_network.name};"
-                " choose another with --opt vni=, the same on every host"
-            )
-    if network.bridge in facts.links:
-        raise GeneveError(
-            f"this host already has an interface {network.bridge}; choose another with --interface-name"
-            f" (if it is left over from a network of this plugin: ovs-vsctl del-br {network.bridge})"
-        )
-    # An internal network has no address on the host, so equal subnets on two bridges never meet.
-    if not network.internal:
+    if network.options.get("mode") == UNMANAGED:
+        return  # the bridge and its addresses are the user's
+    _check_bridge_free(network, facts)
+    if any(subnet.gateway is not None for subnet in network.subnets):
         for subnet in network.subnets:
             _check_subnet_free(network, subnet.subnet, facts)
 
 
+def _check_bridge_free(network: Network, facts: HostFacts) -> None:
+    for other in facts.networks:
+        if other.id == network.id:
+            continue
+        if other.bridge == network.bridge:
+            raise GeneveError(
+                f"interface name {network.bridge} is already that of network {other.name};"
+                " choose another with --interface-name"
+            )
+        if other.driver == naming.OWNER and other.options.get("vni") == network.options["vni"]:
+            raise GeneveError(
+                f"VNI {network.options['vni']} is already that of network {other.name};"
+                " choose another with --opt vni=, the same on every host"
+            )
+    if network.bridge in facts.links:
+        raise GeneveError(
+            f"this host already has an interface {network.bridge}; choose another with --interface-name, or attach to"
+            f" it with --opt mode={UNMANAGED} if it is an Open vSwitch bridge of yours"
+            f" (if it is left over from a network of this plugin: ovs-vsctl del-br {network.bridge})"
+        )
+
+
 def _check_subnet_free(network: Network, subnet: IPNetwork, facts: HostFacts) -> None:
+    """A network without a gateway has no address on the host, so equal subnets on two bridges never meet."""
     hint = "choose another --subnet, the same on every host"
     for other in facts.networks:
-        if other.id == network.id or (other.internal and other.driver == naming.OWNER):
+        if other.id == network.id:
             continue
         for taken in other.subnets:
+            if other.driver == naming.OWNER and taken.gateway is None:
+                continue
             if taken.subnet.version == subnet.version and taken.subnet.overlaps(subnet):
                 raise GeneveError(f"subnet {subnet} overlaps with {taken.subnet} of network {other.name}; {hint}")
     for name, address in facts.interfaces:

@@ -4,8 +4,8 @@
 from collections.abc import Mapping
 
 from . import links, naming, switch
-from .errors import Deadline, GeneveError, during
-from .leave import leave
+from .errors import Deadline, Failures, during
+from .leave import forget, leave
 from .model import Container, Network
 
 DEADLINE = 5.0  # seconds; Podman holds its network lock meanwhile
@@ -19,24 +19,20 @@ def detach(network: Network, container: Container, environ: Mapping[str, str]) -
     """
     bridge = network.bridge or naming.bridge(network.name)
     tags = naming.container_tags(network.id, container.id, container.interface)
-    with during(f"detach {container.name} from network {network.name}"):
-        failures = []
-        alias = naming.alias(network.name, container.name, container.id, container.interface)
-        port = None
+    deadline = Deadline(DEADLINE)
+    port = None
+    with during(f"detach {container.name} from network {network.name}"), Failures() as failures:
+        left = False
         # The port first: ovs-vswitchd complains in its log about a port whose device vanishes.
-        try:
-            deadline = Deadline(DEADLINE)
-            with switch.connect(environ, deadline, bridge, tags) as ovs:
-                port = ovs.find_port(tags)
-                leave(ovs, bridge, tags, environ, deadline, internal=network.internal)
-        except GeneveError as error:
-            failures.append(str(error))
-        try:
+        with failures.collected(), switch.connect(environ, deadline, bridge, tags) as ovs:
+            port = ovs.find_port(tags)
+            left = True
+            leave(ovs, network, container, environ, deadline)
+        if not left:  # no database: what else there is goes all the same
+            with failures.collected():
+                forget(network, container, environ, deadline, is_needed=lambda: True)
+        with failures.collected():
             if port is not None:
                 links.remove_link(port)
             else:
-                links.remove_by_alias(alias)
-        except GeneveError as error:
-            failures.append(str(error))
-        if failures:
-            raise GeneveError("; ".join(failures))
+                links.remove_by_alias(naming.alias(network.name, container.name, container.id, container.interface))

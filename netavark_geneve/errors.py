@@ -4,6 +4,7 @@
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Self
 
 
 class GeneveError(Exception):
@@ -25,6 +26,28 @@ def during(step: str) -> Iterator[None]:
         yield
     except GeneveError as error:
         raise GeneveError(f"{step}: {error}") from error
+
+
+class Failures:
+    """Steps that are to be tried whatever becomes of the others; what failed is raised, in one, at the end."""
+
+    def __init__(self) -> None:
+        self._errors: list[GeneveError] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        if error is None and self._errors:
+            raise GeneveError("; ".join(map(str, self._errors))) from self._errors[0]
+
+    @contextmanager
+    def collected(self) -> Iterator[None]:
+        """Keep a GeneveError of the block for the end."""
+        try:
+            yield
+        except GeneveError as error:
+            self._errors.append(error)
 
 
 class Deadline:

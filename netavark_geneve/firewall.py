@@ -1,207 +1,352 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The host's packet filter: one nftables table of our own, never netavark's.
-
-The only module that changes nftables. It feeds libnftables' JSON (libnftables-json(5)) to the `nft`
-program: the Python binding is in no package index, and the distribution's belongs to the distribution's
-own Python, which on Enterprise Linux 9 is too old for us. Each change is one atomic batch.
+"""The host's packet filter: the way out, the way in and isolation, in one nftables table, never netavark's.
 
 Rules are never looked up and edited. The table's skeleton is written anew in every batch, so it repairs
-itself; what belongs to one network is a chain of its own and elements of verdict maps that jump there.
+itself. What belongs to a network is the chain `network/BRIDGE`, what belongs to a container's published
+ports the chain `published/BRIDGE/CONTAINER`; elements of verdict maps jump there, so a packet's way does
+not get longer with the number of either.
 """
 
-import fcntl
 import ipaddress
-import json
-import os
-import subprocess
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
+from .addresses import Address
 from .addresses import Network as IPNetwork
 from .errors import Deadline, GeneveError
-from .model import Egress
+from .model import Foreign, Gateway, Publication, PublishedPort
+from .nftables import (
+    FAMILY,
+    Command,
+    Expression,
+    add,
+    concat,
+    conntrack,
+    delete,
+    elements,
+    equals,
+    field,
+    flush,
+    interface,
+    jump,
+    list_table,
+    lock,
+    lookup,
+    prefix,
+    rule,
+    run,
+    table,
+)
 
-TABLE = "netavark_geneve"
-POSTROUTING = "postrouting"
-FORWARD = "forward"
-BRIDGES = "bridges"  # a set: the bridges of all our networks that have a way out
-SOURCES = {4: "sources4", 6: "sources6"}  # verdict maps: subnet of a network -> its chain
-FAMILY = {4: "ip", 6: "ip6"}
+SOURCES = {4: "sources4", 6: "sources6"}  # subnet of a network -> network/BRIDGE
+PORTS = {4: "ports4", 6: "ports6"}  # protocol, port -> published/BRIDGE/CONTAINER
+HOST_PORTS = {4: "hostports4", 6: "hostports6"}  # address of this host, protocol, port -> the same
+BRIDGES, ISOLATED, STRICT = "bridges", "isolated", "strict"  # of our networks; the latter by their option isolate
+FOREIGN, FOREIGN_ISOLATED = "foreign", "foreign_isolated"  # of networks that netavark's bridge driver made
+APART = (  # from, to: what forwarding must not join
+    *((ISOLATED, ISOLATED), (STRICT, BRIDGES), (BRIDGES, STRICT)),
+    *((STRICT, FOREIGN), (FOREIGN, STRICT), (ISOLATED, FOREIGN_ISOLATED), (FOREIGN_ISOLATED, ISOLATED)),
+)
+PODMAN = "podman*"  # the names that Podman gives to bridges, also to those that it makes after us
+LOOPBACK = ipaddress.ip_network("127.0.0.0/8")
 MULTICAST = {4: ipaddress.ip_network("224.0.0.0/4"), 6: ipaddress.ip_network("ff00::/8")}
+DNS_PORT = 53
 DRIVER_VARIABLE = "NETAVARK_FW"  # firewall_driver of containers.conf(5)
 
-Command = dict[str, Any]
+Key = tuple[str, str]  # map, and its key as text
 
 
-def ensure_egress(egress: Egress, environ: Mapping[str, str], deadline: Deadline) -> None:
-    """Let the network's packets out, under an address of this host; never what stays in the network."""
-    if not egress.subnets or not _is_wanted(environ):
-        return
-    chain = _chain(egress.bridge)
-    # nft refuses an element that jumps to a chain which stands behind the map in the same batch.
-    commands = [_table("add"), _add("chain", name=chain), _flush(chain), *_skeleton()]
-    for subnet, source in egress.subnets:
-        commands += [*_translation(chain, subnet, source), _element("add", subnet, chain)]
-    commands.append(_add("element", name=BRIDGES, elem=[egress.bridge]))
-    with _lock():
-        _run(commands, deadline)
-
-
-def remove_egress(
-    bridge: str, environ: Mapping[str, str], deadline: Deadline, *, is_needed: Callable[[], bool]
-) -> None:
-    """Forget the network of `bridge`, and with the last one the table; gone is fine.
-
-    `is_needed` is asked under the lock: whoever joins the network right now comes after us.
-    """
-    if not _is_wanted(environ):
-        return
-    chain = _chain(bridge)
-    with _lock():
-        if is_needed():
-            return
-        objects = _list(deadline)
-        chains = {item["chain"]["name"] for item in objects if "chain" in item}
-        if chain not in chains:
-            return
-        if chains == {chain, POSTROUTING, FORWARD}:
-            _run([_table("delete")], deadline)
-            return
-        maps = [item["map"] for item in objects if "map" in item]
-        elements = [
-            {"delete": {"element": _named(name=verdicts["name"], elem=[element])}}
-            for verdicts in maps
-            for element in verdicts.get("elem", [])
-            if element[1] == _jump(chain)
-        ]
-        elements.append({"delete": {"element": _named(name=BRIDGES, elem=[bridge])}})
-        _run([*elements, {"delete": {"chain": _named(name=chain)}}], deadline)
-
-
-def _is_wanted(environ: Mapping[str, str]) -> bool:
+def is_wanted(environ: Mapping[str, str]) -> bool:
+    """Whether the administrator leaves the packet filter to us."""
     return environ.get(DRIVER_VARIABLE) != "none"
 
 
-def _skeleton() -> list[Command]:
-    """Maps, set and hooks: what is there already stays, the hooks' rules are written anew.
+def ensure(gateway: Gateway, publication: Publication, foreign: Foreign, deadline: Deadline) -> None:
+    """Let the network's packets out, under an address of this host, and in to the published ports.
 
-    Forwarding joins what the switch keeps apart; nothing goes from one of our networks to another.
+    Raises GeneveError, also when another container has one of the ports.
     """
-    maps = [
-        _add("map", name=name, type=f"ipv{version}_addr", map="verdict", flags=["interval"])
-        for version, name in SOURCES.items()
-    ]
-    hook = _add("chain", name=POSTROUTING, type="nat", hook="postrouting", prio=100, policy="accept")
-    rules = [
-        _rule(POSTROUTING, {"vmap": {"key": _field(version, "saddr"), "data": f"@{name}"}})
-        for version, name in SOURCES.items()
-    ]
-    isolation = [
-        _add("set", name=BRIDGES, type="ifname"),
-        _add("chain", name=FORWARD, type="filter", hook="forward", prio=0, policy="accept"),
-        _flush(FORWARD),
-        _rule(
-            FORWARD, *(_equals({"meta": {"key": key}}, f"@{BRIDGES}") for key in ("iifname", "oifname")), {"drop": None}
+    if not gateway.subnets:
+        return
+    with lock():
+        network = [*_skeleton([gateway], foreign), *_network(gateway)]
+        try:
+            run([*network, *_published(publication)], deadline)
+        except GeneveError:
+            # An element that is there already with another target: the one reason that can be mended.
+            taken = _taken(publication, list_table(deadline))
+            if not taken:
+                raise
+            run([*network, *_published(publication, leave_out=taken)], deadline)
+
+
+def restore(
+    gateways: Sequence[Gateway], publications: Sequence[Publication], foreign: Foreign, deadline: Deadline
+) -> None:
+    """Make the table hold exactly this, whatever it held before; in one batch, so that nothing is interrupted."""
+    commands = [table("add"), table("delete")]
+    if gateways:
+        commands += _skeleton(gateways, foreign)
+        for gateway in gateways:
+            commands += _network(gateway)
+        seen: set[Key] = set()
+        for publication in publications:  # of a container's two networks the first publishes
+            commands += _published(publication, leave_out=seen)
+            seen |= {(name, str(key)) for name, key in _keys(publication)}
+    with lock():
+        run(commands, deadline)
+
+
+def remove(
+    bridge: str, container_id: str, deadline: Deadline, *, is_needed: Callable[[], bool], has_ports: bool
+) -> None:
+    """Forget a container's ports, without its last container the network, and with the last network the table.
+
+    Gone is fine. `is_needed` is asked under the lock: whoever joins the network right now comes after us.
+    """
+    with lock():
+        needed = is_needed()
+        if needed and not has_ports:
+            return
+        objects = list_table(deadline)
+        chains = {item["chain"]["name"] for item in objects if "chain" in item and "hook" not in item["chain"]}
+        going = {name for name in chains if _belongs(name, bridge, None if not needed else container_id)}
+        if not going:
+            return
+        if not needed and going == chains:
+            run([table("delete")], deadline)
+            return
+        commands = []
+        for verdicts in (item["map"] for item in objects if "map" in item):
+            gone = [element for element in verdicts.get("elem", []) if _target(element) in going]
+            commands += elements("delete", verdicts["name"], gone)
+            commands += elements("add", verdicts["name"], _inherited(gone, chains - going))
+        if not needed:
+            commands += [
+                command
+                for item in objects
+                if "set" in item and bridge in item["set"].get("elem", [])
+                for command in elements("delete", item["set"]["name"], [bridge])
+            ]
+        run([*commands, *(delete("chain", name) for name in sorted(going))], deadline)
+
+
+def _skeleton(gateways: Sequence[Gateway], foreign: Foreign) -> list[Command]:
+    """Maps, sets and hooks: what is there already stays, the hooks' rules are written anew."""
+    commands = [
+        table("add"),
+        # First: nft refuses an element that jumps to a chain which stands behind its interval map in the batch.
+        *(add("chain", name=_network_chain(gateway.bridge)) for gateway in gateways),
+        *(_verdicts(name, f"ipv{version}_addr", flags=["interval"]) for version, name in SOURCES.items()),
+        *(_verdicts(name, ["inet_proto", "inet_service"]) for name in PORTS.values()),
+        *(
+            _verdicts(name, [f"ipv{version}_addr", "inet_proto", "inet_service"])
+            for version, name in HOST_PORTS.items()
         ),
+        *(add("set", name=name, type="ifname") for name in (BRIDGES, ISOLATED, STRICT, FOREIGN, FOREIGN_ISOLATED)),
+        flush("set", FOREIGN),
+        *elements("add", FOREIGN, foreign.bridges),
+        flush("set", FOREIGN_ISOLATED),
+        *elements("add", FOREIGN_ISOLATED, foreign.isolated),
     ]
-    return [*maps, hook, _flush(POSTROUTING), *rules, *isolation]
+    for name, kind, hook, priority, rules in _hooks():
+        commands += [
+            add("chain", name=name, type=kind, hook=hook, prio=priority, policy="accept"),
+            flush("chain", name),
+            *(rule(name, *expressions) for expressions in rules),
+        ]
+    return commands
 
 
-def _translation(chain: str, subnet: IPNetwork, source: Any) -> list[Command]:
-    """What one subnet's packets meet on their way out."""
-    version = subnet.version
-    translate = {"masquerade": None} if source is None else {"snat": {"addr": str(source), "family": FAMILY[version]}}
-    stays = [
-        _rule(chain, _equals(_field(version, "daddr"), _prefix(inside)), {"return": None})
-        for inside in (subnet, MULTICAST[version])
-    ]
-    return [*stays, _rule(chain, _equals(_field(version, "saddr"), _prefix(subnet)), translate)]
-
-
-def _chain(bridge: str) -> str:
-    return f"network_{bridge}"
-
-
-def _jump(chain: str) -> dict[str, Any]:
-    return {"jump": {"target": chain}}
-
-
-def _named(**attributes: Any) -> dict[str, Any]:
-    return {"family": "inet", "table": TABLE, **attributes}
-
-
-def _table(verb: str) -> Command:
-    return {verb: {"table": {"family": "inet", "name": TABLE}}}
-
-
-def _add(kind: str, **attributes: Any) -> Command:
-    return {"add": {kind: _named(**attributes)}}
-
-
-def _flush(chain: str) -> Command:
-    return {"flush": {"chain": _named(name=chain)}}
-
-
-def _rule(chain: str, *expressions: dict[str, Any]) -> Command:
-    return _add("rule", chain=chain, expr=list(expressions))
-
-
-def _equals(left: Any, right: Any) -> dict[str, Any]:
-    return {"match": {"left": left, "op": "==", "right": right}}
-
-
-def _field(version: int, field: str) -> dict[str, Any]:
-    return {"payload": {"protocol": FAMILY[version], "field": field}}
-
-
-def _prefix(network: IPNetwork) -> dict[str, Any]:
-    return {"prefix": {"addr": str(network.network_address), "len": network.prefixlen}}
-
-
-def _element(verb: str, subnet: IPNetwork, chain: str) -> Command:
-    return {verb: {"element": _named(name=SOURCES[subnet.version], elem=[[_prefix(subnet), _jump(chain)]])}}
-
-
-def _list(deadline: Deadline) -> list[dict[str, Any]]:
-    """All objects of our table; none when there is no table."""
-    listed = _nft(["-j", "list", "table", "inet", TABLE], None, deadline)
-    return [] if listed.returncode else list(json.loads(listed.stdout)["nftables"])
-
-
-def _run(commands: list[Command], deadline: Deadline) -> None:
-    done = _nft(["-j", "-f", "-"], json.dumps({"nftables": commands}), deadline)
-    if done.returncode:
-        raise GeneveError(f"nft refused our rules: {done.stderr.strip()}; see 'nft list table inet {TABLE}'")
-
-
-def _nft(arguments: list[str], text: str | None, deadline: Deadline) -> subprocess.CompletedProcess[str]:
-    try:
-        return subprocess.run(
-            ["nft", *arguments],
-            input=text,
-            capture_output=True,
-            text=True,
-            timeout=max(1.0, deadline.remaining()),
-            check=False,
+def _hooks() -> Iterator[tuple[str, str, str, int, list[list[Expression]]]]:
+    """Chain, type, hook, priority, rules."""
+    ours_in, ours_out = interface("iif", f"@{BRIDGES}"), interface("oif", f"@{BRIDGES}")
+    # route_localnet opens 127.0.0.0/8 to whoever is on the bridge, also from other hosts.
+    yield "guard", "filter", "prerouting", -300, [[ours_in, _daddr(LOOPBACK), {"drop": None}]]
+    published = [
+        [equals({"fib": {"result": "type", "flags": ["daddr"]}}, "local"), *condition]
+        for version in FAMILY
+        for condition in (
+            [lookup(concat(_address(version, "daddr"), *_PORT), HOST_PORTS[version])],
+            [equals({"meta": {"key": "nfproto"}}, f"ipv{version}"), lookup(concat(*_PORT), PORTS[version])],
         )
-    except FileNotFoundError as error:
-        raise GeneveError(
-            'the nft program is missing; install nftables, or set firewall_driver = "none" in containers.conf'
-        ) from error
-    except subprocess.TimeoutExpired as error:
-        raise GeneveError("nft did not finish in time; look for a program that holds the ruleset") from error
+    ]
+    yield "prerouting", "nat", "prerouting", -100, published
+    yield "output", "nat", "output", -100, published
+    localhost = [_saddr(LOOPBACK), ours_out, {"masquerade": None}]
+    sources = [[lookup(_address(version, "saddr"), name)] for version, name in SOURCES.items()]
+    yield "postrouting", "nat", "postrouting", 100, [localhost, *sources]
+    apart = [[interface("iif", f"@{one}"), interface("oif", f"@{other}"), {"drop": None}] for one, other in APART]
+    podman = [
+        [interface("iif", one), interface("oif", other), {"drop": None}]
+        for one, other in ((f"@{STRICT}", PODMAN), (PODMAN, f"@{STRICT}"))
+    ]
+    # What is published is reached from anywhere; what conntrack cannot place would leave untranslated.
+    invalid = [ours_in, conntrack("state", "invalid"), {"drop": None}]
+    yield "forward", "filter", "forward", 0, [invalid, [conntrack("status", "dnat"), {"accept": None}], *apart, *podman]
 
 
-@contextmanager
-def _lock() -> Iterator[None]:
-    """One of us at a time, since the last network to go takes the table along.
+def _network(gateway: Gateway) -> list[Command]:
+    """One network's chain, and all that leads there."""
+    chain = _network_chain(gateway.bridge)
+    commands = [flush("chain", chain)]
+    levels = {"false": [BRIDGES], "true": [BRIDGES, ISOLATED], "strict": [BRIDGES, ISOLATED, STRICT]}[gateway.isolate]
+    for name in levels:
+        commands += elements("add", name, [gateway.bridge])
+    commands += _resolver(gateway)
+    if not gateway.forwards:
+        return commands
+    for subnet, source in gateway.subnets:
+        version = subnet.version
+        snat = {"masquerade": None} if source is None else {"snat": {"addr": str(source), "family": FAMILY[version]}}
+        commands += [
+            # To a published port of the same network: the answer has to come back through us.
+            rule(chain, _daddr(subnet), conntrack("status", "dnat"), {"masquerade": None}),
+            rule(chain, _daddr(subnet), {"return": None}),
+            rule(chain, _daddr(MULTICAST[version]), {"return": None}),
+            rule(chain, _saddr(subnet), snat),
+            *elements("add", SOURCES[version], [[prefix(subnet), jump(chain)]]),
+        ]
+    return commands
 
-    The rules belong to the network namespace, so its own file carries the lock.
-    """
-    namespace = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(namespace, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(namespace)
+
+def _resolver(gateway: Gateway) -> list[Command]:
+    """The way to a resolver that does not listen on the port that everybody asks."""
+    if gateway.dns_port == DNS_PORT or not gateway.listen:
+        return []
+    chain = _resolver_chain(gateway.bridge)
+    queries = equals({"meta": {"key": "l4proto"}}, {"set": ["tcp", "udp"]})
+    commands = [
+        add("chain", name=chain),
+        flush("chain", chain),
+        rule(chain, queries, {"redirect": {"port": gateway.dns_port}}),
+    ]
+    for address in gateway.listen:
+        keys = [concat(str(address), protocol, DNS_PORT) for protocol in ("tcp", "udp")]
+        commands += elements("add", HOST_PORTS[address.version], [[key, jump(chain)] for key in keys])
+    return commands
+
+
+def _published(publication: Publication, leave_out: Collection[Key] = ()) -> list[Command]:
+    """One container's chain of translations, and the keys that lead there but for those to `leave_out`."""
+    if not publication.ports:
+        return []
+    chain = _published_chain(publication.bridge, publication.container_id)
+    commands = [add("chain", name=chain), flush("chain", chain)]
+    for port in publication.ports:
+        for address in publication.addresses:
+            if _covers(port, address.version):
+                commands += [rule(chain, *one, comment=publication.comment) for one in _translations(port, address)]
+    for name in (*PORTS.values(), *HOST_PORTS.values()):
+        keys = [key for map_name, key in _keys(publication) if map_name == name]
+        wanted = [[key, jump(chain)] for key in keys if (name, str(key)) not in leave_out]
+        commands += elements("add", name, wanted)
+    return commands
+
+
+def _translations(port: PublishedPort, address: Address) -> Iterator[list[Expression]]:
+    """The container's port for each of the host's; all in one rule where they are the same."""
+    host = [] if _is_any(port) else [equals(_address(address.version, "daddr"), str(port.host_ip))]
+    target = {"addr": str(address), "family": FAMILY[address.version]}
+    if port.host_port == port.container_port:
+        ports = {"range": [port.host_port, port.host_port + port.count - 1]} if port.count > 1 else port.host_port
+        yield [*host, equals(field(port.protocol, "dport"), ports), {"dnat": target}]
+        return
+    for offset in range(port.count):
+        matches = equals(field(port.protocol, "dport"), port.host_port + offset)
+        yield [*host, matches, {"dnat": {**target, "port": port.container_port + offset}}]
+
+
+def _keys(publication: Publication) -> Iterator[tuple[str, Expression]]:
+    """Map and key of each published port."""
+    for version in (address.version for address in publication.addresses):
+        for port in publication.ports:
+            if not _covers(port, version):
+                continue
+            for number in range(port.host_port, port.host_port + port.count):
+                if _is_any(port):
+                    yield PORTS[version], concat(port.protocol, number)
+                else:
+                    yield HOST_PORTS[version], concat(str(port.host_ip), port.protocol, number)
+
+
+def _taken(publication: Publication, objects: list[dict[str, Any]]) -> set[Key]:
+    """Our keys that lead elsewhere: to the same container's other network, which then publishes, or else an error."""
+    wanted = {(name, str(key)) for name, key in _keys(publication)}
+    chain = _published_chain(publication.bridge, publication.container_id)
+    taken = set()
+    for verdicts in (item["map"] for item in objects if "map" in item):
+        for element in verdicts.get("elem", []):
+            if (verdicts["name"], str(element[0])) in wanted and _target(element) != chain:
+                other = _target(element).rpartition("/")[2]
+                if other != chain.rpartition("/")[2]:
+                    port = "/".join(map(str, reversed(element[0]["concat"])))
+                    raise GeneveError(
+                        f"port {port} is already published by container {other}; choose another -p"
+                        " ('netavark-geneve reload' forgets the ports of containers that are gone)"
+                    )
+                taken.add((verdicts["name"], str(element[0])))
+    return taken
+
+
+def _inherited(gone: list[Any], staying: set[str]) -> Iterator[Any]:
+    """A container that leaves one network keeps its ports on another."""
+    for element in gone:
+        container = _target(element).rpartition("/")[2]
+        heir = next((name for name in sorted(staying) if _is_published(name) and name.endswith(f"/{container}")), None)
+        if heir:
+            yield [element[0], jump(heir)]
+
+
+def _covers(port: PublishedPort, version: int) -> bool:
+    return port.host_ip is None or port.host_ip.version == version
+
+
+def _is_any(port: PublishedPort) -> bool:
+    return port.host_ip is None or port.host_ip.is_unspecified
+
+
+def _network_chain(bridge: str) -> str:
+    return f"network/{bridge}"
+
+
+def _resolver_chain(bridge: str) -> str:
+    return f"resolver/{bridge}"
+
+
+def _published_chain(bridge: str, container_id: str) -> str:
+    return f"published/{bridge}/{container_id[:12]}"
+
+
+def _is_published(chain: str) -> bool:
+    return chain.startswith("published/")
+
+
+def _belongs(chain: str, bridge: str, container_id: str | None) -> bool:
+    """Whether a chain is this container's on this network; with None, whether it is the network's at all."""
+    if container_id is not None:
+        return chain == _published_chain(bridge, container_id)
+    return chain in (_network_chain(bridge), _resolver_chain(bridge)) or chain.startswith(f"published/{bridge}/")
+
+
+def _target(element: Any) -> str:
+    return str(element[1].get("jump", {}).get("target", ""))
+
+
+def _verdicts(name: str, key: Any, **attributes: Any) -> Command:
+    return add("map", name=name, type=key, map="verdict", **attributes)
+
+
+def _address(version: int, side: str) -> Expression:
+    return field(FAMILY[version], side)
+
+
+def _daddr(network: IPNetwork) -> Expression:
+    return equals(_address(network.version, "daddr"), prefix(network))
+
+
+def _saddr(network: IPNetwork) -> Expression:
+    return equals(_address(network.version, "saddr"), prefix(network))
+
+
+_PORT = ({"meta": {"key": "l4proto"}}, field("th", "dport"))

@@ -1,31 +1,60 @@
 # SPDX-License-Identifier: Apache-2.0
 """Take one attachment off the switch, and with the last one the network off this host."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
-from . import firewall, links, sysctls
-from .errors import Deadline
+from . import dns, firewall, firewalld, links, naming, sysctls
+from .errors import Deadline, Failures
 from .log import logger
-from .switch import START_IT, Switch
+from .model import Container, Network
+from .options import UNMANAGED
+from .ovsdb import START_IT
+from .switch import Switch
 
 
-def leave(
-    ovs: Switch, bridge: str, tags: Mapping[str, str], environ: Mapping[str, str], deadline: Deadline, *, internal: bool
-) -> None:
-    """Remove the port that carries `tags`; when the bridge went with it, all that the network had besides."""
+def leave(ovs: Switch, network: Network, container: Container, environ: Mapping[str, str], deadline: Deadline) -> None:
+    """Remove the container's port and what else it has on this host; all of the network's when the bridge went too."""
+    bridge = network.bridge or naming.bridge(network.name)
+    tags = naming.container_tags(network.id, container.id, container.interface)
+    managed = network.options.get("mode") != UNMANAGED
 
     def is_needed() -> bool:
-        return ovs.has_bridge(bridge, tags["network-id"])
+        return ovs.has_bridge(bridge, network.id)
 
-    followed = ovs.detach(bridge, tags, deadline)
-    if not followed:
-        logger.warning("ovs-vswitchd does not follow; %s", START_IT)
-    if is_needed():
+    with Failures() as failures:
+        with failures.collected():
+            followed = ovs.detach(bridge, tags, deadline)
+            if not followed:
+                logger.warning("ovs-vswitchd does not follow; %s", START_IT)
+                if managed and not is_needed():
+                    # Under the userspace datapath the bridge's interface outlives the daemon, with its address.
+                    links.remove_tap(bridge)
+        with failures.collected():
+            forget(network, container, environ, deadline, is_needed=is_needed)
+
+
+def forget(
+    network: Network,
+    container: Container,
+    environ: Mapping[str, str],
+    deadline: Deadline,
+    *,
+    is_needed: Callable[[], bool],
+) -> None:
+    """Remove what the host has for the container, and for the network once it `is_needed` no more."""
+    bridge = network.bridge or naming.bridge(network.name)
+    routed = [subnet.subnet for subnet in network.subnets if subnet.is_routed_here]
+    if network.options.get("mode") == UNMANAGED or not routed:
         return
-    if not followed:
-        # Under the userspace datapath the bridge's interface outlives the daemon, with its address.
-        links.remove_tap(bridge)
-    if not internal:
-        firewall.remove_egress(bridge, environ, deadline, is_needed=is_needed)
+    with Failures() as failures:
+        if network.dns_enabled:
+            with failures.collected():
+                dns.remove_names(network.name, container.id)
+        if firewall.is_wanted(environ):
+            with failures.collected():
+                firewall.remove(bridge, container.id, deadline, is_needed=is_needed, has_ports=bool(container.ports))
         if not is_needed():
-            sysctls.remove(bridge)
+            with failures.collected():
+                firewalld.remove_trusted(routed, deadline)
+            with failures.collected():
+                sysctls.remove(bridge)

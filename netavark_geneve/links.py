@@ -9,7 +9,7 @@ import errno
 import ipaddress
 import os
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from pyroute2.ethtool.ioctl import IoctlEthtool, NotSupportedError
 from pyroute2.netlink.exceptions import NetlinkError
 from pyroute2.netns import setns
 
+from .addresses import Interface
 from .errors import GeneveError
 from .model import Bridge, Route, Veth
 
@@ -86,21 +87,28 @@ def create_veth(veth: Veth, netns: int) -> None:
             _set_up_quiet(ipr, index, IFF_UP | IFF_NOARP)
 
 
-def configure_container(veth: Veth) -> None:
-    """Set up the container's end; runs inside the container's namespace."""
+def set_up_container(veth: Veth) -> None:
+    """Set up the container's end, still without an address; runs inside the container's namespace."""
     _write_container_sysctls(veth)
     if not veth.checksum_offload:
         _disable_checksum_offload(veth.interface)
+    with IPRoute() as ipr, _netlink(f"set up {veth.interface} in the container"):
+        ipr.link("set", index=socket.if_nametoindex(veth.interface), state="up")
+
+
+def address_container(veth: Veth) -> None:
+    """Give the container's end its addresses and routes; runs inside the container's namespace."""
+    if veth.ipv6:
+        _enable_ipv6(veth)
     index = socket.if_nametoindex(veth.interface)
     with IPRoute() as ipr:
-        with _netlink(f"set up {veth.interface} in the container"):
-            ipr.link("set", index=index, state="up")
         for address in veth.addresses:
             with _netlink(f"add address {address} to {veth.interface} in the container"):
                 _add_address(ipr, index, address)
         for route in veth.routes:
+            way = route.kind if route.gateway is None else f"by {route.gateway}"
             with (
-                _netlink(f"add the route to {route.destination} by {route.gateway} in the container"),
+                _netlink(f"add the route to {route.destination} {way} in the container"),
                 _ignoring(errno.EEXIST),
             ):
                 _add_route(ipr, index, route)
@@ -116,7 +124,10 @@ def configure_bridge(bridge: Bridge) -> None:
     with IPRoute() as ipr:
         with _netlink(f"set up bridge {bridge.name}"):
             _set_up_quiet(ipr, index, IFF_UP)
-        for address in bridge.addresses:
+        if bridge.vrf is not None:
+            with _netlink(f"put bridge {bridge.name} into VRF {bridge.vrf}"):
+                ipr.link("set", index=index, master=_find_vrf(ipr, bridge.vrf))
+        for address in _with_link_local(bridge):
             with _netlink(f"add gateway {address} to bridge {bridge.name}"), _ignoring(errno.EEXIST):
                 _add_address(ipr, index, address)
 
@@ -130,14 +141,38 @@ def remove_link(name: str) -> None:
         ipr.link("del", index=index)
 
 
+def _with_link_local(bridge: Bridge) -> tuple[Interface, ...]:
+    """The gateways, and with IPv6 a link-local address (RFC 4291 appendix A).
+
+    From that the kernel asks for the neighbours to which it forwards other hosts' packets; without, it does not ask.
+    """
+    if all(address.version == 4 for address in bridge.addresses):
+        return bridge.addresses
+    mac = bytes.fromhex(bridge.hwaddr.replace(":", ""))
+    identifier = bytes([mac[0] ^ 0x02]) + mac[1:3] + b"\xff\xfe" + mac[3:]
+    return (*bridge.addresses, ipaddress.IPv6Interface((b"\xfe\x80" + bytes(6) + identifier, 64)))
+
+
+def _find_vrf(ipr: IPRoute, name: str) -> int:
+    index = find_link(name)
+    if index is None or _kind(ipr, index) != "vrf":
+        raise GeneveError(f"{name} is no VRF of this host; make it first (ip link add {name} type vrf table NUMBER)")
+    return index
+
+
+def _kind(ipr: IPRoute, index: int) -> str | None:
+    """The link's kind as `ip -details link` shows it."""
+    info = ipr.get_links(index)[0].get_attr("IFLA_LINKINFO")
+    return None if info is None else str(info.get_attr("IFLA_INFO_KIND"))
+
+
 def remove_tap(name: str) -> None:
     """Delete what ovs-vswitchd left of a bridge's interface under the userspace datapath; nothing of another kind."""
     index = find_link(name)
     if index is None:
         return
     with IPRoute() as ipr, _netlink(f"delete {name}"), _ignoring(errno.ENODEV):
-        info = ipr.get_links(index)[0].get_attr("IFLA_LINKINFO")
-        if info is not None and info.get_attr("IFLA_INFO_KIND") == "tun":
+        if _kind(ipr, index) == "tun":
             ipr.link("del", index=index)
 
 
@@ -171,7 +206,7 @@ def _set_up_quiet(ipr: IPRoute, index: int, flags: int) -> None:
     ipr.link("set", index=index, flags=flags, change=flags)
 
 
-def _add_address(ipr: IPRoute, index: int, address: ipaddress.IPv4Interface | ipaddress.IPv6Interface) -> None:
+def _add_address(ipr: IPRoute, index: int, address: Interface) -> None:
     if address.version == 4:
         broadcast = str(address.network.broadcast_address)
         ipr.addr(
@@ -193,38 +228,41 @@ def _add_address(ipr: IPRoute, index: int, address: ipaddress.IPv4Interface | ip
 
 
 def _add_route(ipr: IPRoute, index: int, route: Route) -> None:
+    way = {"type": route.kind} if route.gateway is None else {"gateway": str(route.gateway), "oif": index}
     ipr.route(
         # Not "add": a container on two networks has two default routes of one metric; the first one is used.
         "append",
         dst=str(route.destination),
-        gateway=str(route.gateway),
-        oif=index,
         priority=ROUTE_METRIC if route.metric is None else route.metric,
         family=_FAMILY[route.destination.version],
+        **way,
     )
 
 
 def _write_container_sysctls(veth: Veth) -> None:
     """As netavark's bridge driver does; and no IPv6 at all where the network has none."""
-    settings: Mapping[str, str] = {"ipv4/conf/{}/arp_notify": "1", "ipv6/conf/{}/disable_ipv6": "1"}
-    if veth.ipv6:
-        settings = {
-            "ipv4/conf/{}/arp_notify": "1",
-            "ipv6/conf/{}/disable_ipv6": "0",
-            "ipv6/conf/{}/accept_ra": "0",
-            "ipv6/conf/{}/accept_dad": "0",
-            "ipv6/conf/{}/autoconf": "0",
-        }
-    for path, value in settings.items():
-        file = Path("/proc/sys/net", path.format(veth.interface))
-        try:
-            file.write_text(value)
-        except FileNotFoundError as error:
-            # A kernel without IPv6 has nothing to be quietened.
-            if veth.ipv6:
-                raise GeneveError(f"cannot set {file}: this kernel has no IPv6, but the network does") from error
-        except OSError as error:
-            raise GeneveError(f"cannot set {file} to {value} in the container: {error.strerror}") from error
+    _write_sysctl(veth, "ipv4/conf/{}/arp_notify", "1")
+    _write_sysctl(veth, "ipv4/conf/{}/rp_filter", "2")  # with two networks the answer may leave by the other one
+    # Also where the network has IPv6: until the addresses are known to be free, nothing may claim them.
+    _write_sysctl(veth, "ipv6/conf/{}/disable_ipv6", "1")
+
+
+def _enable_ipv6(veth: Veth) -> None:
+    """Without waiting for the duplicate address detection, which we did, and without listening to routers."""
+    for name in ("accept_ra", "accept_dad", "autoconf", "disable_ipv6"):
+        _write_sysctl(veth, f"ipv6/conf/{{}}/{name}", "0")
+
+
+def _write_sysctl(veth: Veth, path: str, value: str) -> None:
+    file = Path("/proc/sys/net", path.format(veth.interface))
+    try:
+        file.write_text(value)
+    except FileNotFoundError as error:
+        # A kernel without IPv6 has nothing to be quietened.
+        if veth.ipv6:
+            raise GeneveError(f"cannot set {file}: this kernel has no IPv6, but the network does") from error
+    except OSError as error:
+        raise GeneveError(f"cannot set {file} to {value} in the container: {error.strerror}") from error
 
 
 def _disable_checksum_offload(interface: str) -> None:

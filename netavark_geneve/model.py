@@ -14,14 +14,20 @@ class Subnet:
     gateway: Address | None = None
     lease_range: Range | None = None
 
+    @property
+    def is_routed_here(self) -> bool:
+        """A gateway inside this host's range is on this host; any other is another host's or a router's."""
+        return self.gateway is not None and (self.lease_range is None or self.gateway in self.lease_range)
+
 
 @dataclass(frozen=True)
 class Route:
-    """A route in the container. Metric None is netavark's default, 100."""
+    """A route in the container; without a gateway, of another kind than unicast. Metric None is netavark's, 100."""
 
     destination: IPNetwork
-    gateway: Address
+    gateway: Address | None
     metric: int | None = None
+    kind: str = "unicast"  # or blackhole, unreachable, prohibit: ip-route(8)
 
 
 @dataclass(frozen=True)
@@ -36,9 +42,24 @@ class Network:
     routes: tuple[Route, ...] = ()
     internal: bool = False
     ipv6_enabled: bool = False
+    dns_enabled: bool = False
     ipam_driver: str = ""
     dns_servers: tuple[str, ...] = ()
     options: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class PublishedPort:
+    """`-p`: `count` ports from `host_port` of this host lead to as many from `container_port`.
+
+    `host_ip` None is any address of this host, of either family; 0.0.0.0 any IPv4, :: any IPv6 address.
+    """
+
+    protocol: str  # tcp, udp or sctp
+    host_port: int
+    container_port: int
+    host_ip: Address | None = None
+    count: int = 1
 
 
 @dataclass(frozen=True)
@@ -50,13 +71,18 @@ class Container:
     interface: str
     addresses: tuple[Address, ...] = ()
     mac: str | None = None
-    published_ports: int = 0
+    aliases: tuple[str, ...] = ()
+    ports: tuple[PublishedPort, ...] = ()
     options: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Bridge:
-    """An OVS bridge and its internal port of the same name; `addresses` are this host's gateways."""
+    """An OVS bridge and its internal port of the same name; `addresses` are this host's gateways.
+
+    One that is not `managed` is the user's: it must exist, and nothing of it is changed. `vlan` is that of
+    the internal port, `vrf` the one that it belongs to.
+    """
 
     name: str
     datapath_type: str
@@ -65,6 +91,9 @@ class Bridge:
     vni: int
     addresses: tuple[Interface, ...]
     tags: Mapping[str, str]
+    managed: bool = True
+    vlan: int | None = None
+    vrf: str | None = None
 
 
 @dataclass(frozen=True)
@@ -81,7 +110,10 @@ class Tunnel:
 
 @dataclass(frozen=True)
 class Veth:
-    """The pair between the bridge (`name`, on the host) and the container (`interface`, in its netns)."""
+    """The pair between the bridge (`name`, on the host) and the container (`interface`, in its netns).
+
+    `vlan` is the access VLAN of its port on the bridge.
+    """
 
     name: str
     interface: str
@@ -92,17 +124,57 @@ class Veth:
     alias: str
     ipv6: bool
     checksum_offload: bool
+    vlan: int | None = None
 
 
 @dataclass(frozen=True)
-class Egress:
-    """The way out of a network on this host: its subnets, and the address each leaves under (None: the uplink's).
+class Gateway:
+    """This host as the network's router; without `subnets` it is none.
 
-    No subnets: there is no way out.
+    Each subnet comes with the address under which its packets leave (None: the uplink's). `isolate` is
+    "false", "true" (cannot reach other isolated networks) or "strict" (no other network of Podman's). A
+    gateway that does not forward only answers for itself, as the resolver of an internal network. The
+    resolver `listen`s on these addresses, at `dns_port`.
     """
 
     bridge: str
     subnets: tuple[tuple[IPNetwork, Address | None], ...]
+    isolate: str = "strict"
+    forwards: bool = True
+    listen: tuple[Address, ...] = ()
+    dns_port: int = 53
+
+
+@dataclass(frozen=True)
+class Foreign:
+    """The bridges of Podman's other networks, and which of them are isolated."""
+
+    bridges: tuple[str, ...] = ()
+    isolated: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Publication:
+    """The published ports of one container on one network, and the first address of each family there."""
+
+    bridge: str
+    container_id: str
+    comment: str
+    ports: tuple[PublishedPort, ...]
+    addresses: tuple[Address, ...]
+
+
+@dataclass(frozen=True)
+class Names:
+    """What this host's resolver is told of one container; it answers on `listen`, the network's gateways here."""
+
+    network: str
+    internal: bool
+    listen: tuple[Address, ...]
+    upstreams: tuple[str, ...]  # network_dns_servers; empty: the host's resolv.conf
+    container_id: str
+    addresses: tuple[Address, ...]
+    names: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -113,7 +185,10 @@ class AttachPlan:
     tunnels: tuple[Tunnel, ...]
     veth: Veth
     port_tags: Mapping[str, str]
-    egress: Egress
+    gateway: Gateway
+    publication: Publication
+    names: Names | None  # None: no resolver of ours in this network
+    detect_conflicts: bool
 
 
 @dataclass(frozen=True)
@@ -123,3 +198,5 @@ class AttachResult:
     interface: str
     mac: str
     addresses: tuple[tuple[Interface, Address | None], ...]
+    dns_servers: tuple[Address, ...] = ()
+    dns_search_domains: tuple[str, ...] = ()

@@ -13,6 +13,7 @@ import re
 OWNER = "geneve-ovs"
 VNI_MAX = 2**24 - 1  # RFC 8926 §3.4: 24 bits; we leave 0 out, which OVS takes for "no key"
 IFNAME_MAX = 15
+CONTAINER_ROLE = {"owner": OWNER, "role": "container"}  # the external_ids of every container's port
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -79,6 +80,12 @@ def mac_of_address(address: Address) -> str:
 def bridge_mac(vni: int, tunnel_endpoint: str) -> str:
     """The MAC of a bridge without an address: one for each network and host."""
     return ":".join(f"{octet:02x}" for octet in b"\x0e" + _digest("bridge", str(vni), tunnel_endpoint)[:5])
+
+
+def container_mac(network_id: str, container_id: str, interface: str) -> str:
+    """The MAC of an interface without an address."""
+    tail = _digest("container", network_id, container_id, interface)[:5]
+    return ":".join(f"{octet:02x}" for octet in b"\x0e" + tail)
 
 
 def network_tags(network_id: str) -> dict[str, str]:

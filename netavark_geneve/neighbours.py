@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tell every host of the network where an address now lives.
+"""Ask the network whether an address is free, and tell every host of it where the address now lives.
 
 An address that comes back on a new container keeps its MAC, but the switches still know that MAC at its
 old port and would send there until it answers something: a second's stall. The announcement corrects all
@@ -9,34 +9,144 @@ neighbour caches and all MAC tables on its way.
 import os
 import socket
 import struct
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from .addresses import Interface
 from .errors import GeneveError
 from .model import Veth
 
+ETH_P_ALL = 0x0003  # linux/if_ether.h
 ETH_P_ARP = 0x0806
+ETH_P_IPV6 = 0x86DD
 ETH_P_EXPERIMENTAL = 0x88B5  # IEEE 802: for local experiments; nobody takes it up
 BROADCAST = b"\xff" * 6
-ALL_NODES = "ff02::1"
+NO_MAC = bytes(6)
+
+ARP_HEADER = struct.pack("!HHBB", 1, 0x0800, 6, 4)  # Ethernet and IPv4
+ARP_REQUEST, ARP_REPLY = 1, 2
+NO_IPV4 = bytes(4)
+
+ICMPV6 = 58
+SOLICITATION, ADVERTISEMENT = 135, 136  # RFC 4861 §4.3, §4.4
 NA_OVERRIDE = 0x20000000  # RFC 4861 §4.4
-HOP_LIMIT = 255  # RFC 4861 §7.1.2: receivers drop anything else
+HOP_LIMIT = 255  # RFC 4861 §7.1: receivers drop anything else
+ALL_NODES = socket.inet_pton(socket.AF_INET6, "ff02::1")
+SOLICITED_NODE = socket.inet_pton(socket.AF_INET6, "ff02::1:ff00:0")  # and the address's last three octets
+NO_IPV6 = bytes(16)
+
+SOL_PACKET, PACKET_AUXDATA = 263, 8  # linux/socket.h, linux/if_packet.h
+AUXDATA = struct.Struct("=3I4H")  # struct tpacket_auxdata; the last but one is the VLAN tag
+VLAN_ID = 0x0FFF
+FRAME_MAX = 128  # more than what we look at of any frame
+
+DRAIN = 0.005  # seconds for what has arrived already, however late we come to read it
 
 
-def announce(veth: Veth) -> None:
-    """Send a gratuitous ARP or an unsolicited NA for each address; runs in the container's namespace."""
-    mac = bytes.fromhex(veth.mac.replace(":", ""))
-    frames = [_lesson(mac), *(_arp(mac, address) for address in veth.addresses if address.version == 4)]
+class Neighbours:
+    """The other hosts of the container's layer-2 network."""
+
+    def __init__(self, raw: socket.socket, veth: Veth) -> None:
+        self._raw = raw
+        self._veth = veth
+        self._addresses = {address.ip.packed: address for address in veth.addresses}
+        # Not the container's MAC: that is derived from the address, so another holder of the address has
+        # it too, and a switch that knows it at the holder's port drops an answer that is to go there.
+        # Nor has any switch a cached flow for one that is new each time. Their MAC tables forget it in time.
+        self._prober = b"\x02" + os.urandom(5)  # locally administered, unicast
+        self._probed = time.monotonic()
+
+    def probe(self) -> None:
+        """Ask all hosts whether they have one of our addresses."""
+        self._probed = time.monotonic()
+        self._send_probes()
+
+    def check_free(self, wait: float) -> None:
+        """Read the answers until `wait` seconds after probe(); raises GeneveError when an address is taken."""
+        if not self._addresses:
+            return
+        self._read_answers(self._probed + wait / 2)
+        # Once more: a tunnel of the userspace datapath that does not know its peer's MAC asks for it and
+        # drops the packet.
+        self._send_probes()
+        self._read_answers(self._probed + wait)
+
+    def announce(self) -> None:
+        """Send a gratuitous ARP or an unsolicited NA for each address."""
+        mac = bytes.fromhex(self._veth.mac.replace(":", ""))
+        announcements = (
+            _announce_ipv4(mac, address) if address.version == 4 else _announce_ipv6(mac, address)
+            for address in self._veth.addresses
+        )
+        with _failing_to(f"announce {self._veth.interface} to its neighbours"):
+            for frame in (_lesson(mac), *announcements):
+                self._raw.send(frame)
+
+    def _send_probes(self) -> None:
+        with _failing_to(f"ask the neighbours of {self._veth.interface} for its addresses"):
+            for address in self._addresses.values():
+                probe = _probe_ipv4 if address.version == 4 else _probe_ipv6
+                self._raw.send(probe(self._prober, address))
+
+    def _read_answers(self, until: float) -> None:
+        """Read what others say until then, and what has arrived before; a flood must not hold us up."""
+        last = max(until, time.monotonic() + DRAIN)
+        with _failing_to(f"hear the neighbours of {self._veth.interface}"):
+            while (now := time.monotonic()) < last:
+                self._raw.settimeout(max(0.0, until - now))
+                try:
+                    frame, control, _, sender = self._raw.recvmsg(FRAME_MAX, socket.CMSG_SPACE(AUXDATA.size))
+                except (TimeoutError, BlockingIOError):  # the latter with a timeout of zero
+                    return
+                if sender[2] != socket.PACKET_OUTGOING and not _is_tagged(control):
+                    self._check(frame)
+
+    def _check(self, frame: bytes) -> None:
+        claim = _claim_ipv4(frame) or _claim_ipv6(frame)
+        if claim is None:
+            return
+        claimed, mac = claim
+        address = self._addresses.get(claimed)
+        if address is not None and mac != self._prober:
+            option = "--ip" if address.version == 4 else "--ip6"
+            raise GeneveError(
+                f"address {address.ip} is already in use in the network by {mac.hex(':')}; remove that container or"
+                f" choose another {option} (--opt conflict_detection=false switches this check off)"
+            )
+
+
+@contextmanager
+def open_socket(veth: Veth) -> Iterator[Neighbours]:
+    """Open inside the container's namespace, its interface being up; then usable from anywhere.
+
+    One socket for all: the kernel waits an RCU period, 10 ms, when a packet socket is closed.
+    """
+    step = f"open a packet socket on {veth.interface} in the container"
+    with _failing_to(step):
+        raw = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)  # hears nothing until it is bound
+    with raw:
+        with _failing_to(step):
+            raw.setsockopt(SOL_PACKET, PACKET_AUXDATA, 1)
+            raw.bind((veth.interface, ETH_P_ALL))
+        yield Neighbours(raw, veth)
+
+
+@contextmanager
+def _failing_to(step: str) -> Iterator[None]:
+    """Turn what the kernel says into a sentence that names the step."""
     try:
-        # One socket for all: the kernel waits an RCU period, 10 ms, when a packet socket is closed.
-        with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as raw:
-            raw.bind((veth.interface, 0))
-            for frame in frames:
-                raw.send(frame)
-        for address in veth.addresses:
-            if address.version == 6:
-                _announce_ipv6(veth.interface, mac, address)
+        yield
     except OSError as error:
-        raise GeneveError(f"cannot announce {veth.interface} to its neighbours: {error.strerror}") from error
+        raise GeneveError(f"cannot {step}: {error.strerror or error}") from error
+
+
+def _is_tagged(control: list[tuple[int, int, bytes]]) -> bool:
+    """Whether a frame is of another VLAN. The kernel has taken the tag off and put it beside the frame.
+
+    A port without an access VLAN gets the frames of all of them.
+    """
+    return any(AUXDATA.unpack(data)[-2] & VLAN_ID for _, _, data in control)
 
 
 def _lesson(mac: bytes) -> bytes:
@@ -47,21 +157,77 @@ def _lesson(mac: bytes) -> bytes:
     meanwhile. A destination that is new each time (a group address, so that it is flooded) matches none.
     """
     group = b"\x03" + os.urandom(5)
-    return group + mac + struct.pack("!H", ETH_P_EXPERIMENTAL) + bytes(46)
+    return _ethernet(group, mac, ETH_P_EXPERIMENTAL, bytes(46))
 
 
-def _arp(mac: bytes, address: Interface) -> bytes:
+def _announce_ipv4(mac: bytes, address: Interface) -> bytes:
     """An ARP announcement, RFC 5227 §2.3: a request whose sender and target address are the same."""
-    arp = struct.pack("!HHBBH", 1, 0x0800, 6, 4, 1) + mac + address.ip.packed + bytes(6) + address.ip.packed
-    return BROADCAST + mac + struct.pack("!H", ETH_P_ARP) + arp
+    return _arp_request(mac, address.ip.packed, address.ip.packed)
 
 
-def _announce_ipv6(interface: str, mac: bytes, address: Interface) -> None:
-    """An unsolicited neighbour advertisement, RFC 4861 §7.2.6; the kernel fills in the checksum."""
+def _probe_ipv4(mac: bytes, address: Interface) -> bytes:
+    """An ARP probe, RFC 5227 §2.1.1: a request from nobody, so that no cache takes us for the holder."""
+    return _arp_request(mac, NO_IPV4, address.ip.packed)
+
+
+def _announce_ipv6(mac: bytes, address: Interface) -> bytes:
+    """An unsolicited neighbour advertisement, RFC 4861 §7.2.6."""
     target_link_layer = struct.pack("!BB", 2, 1) + mac
-    advertisement = struct.pack("!BBHI", 136, 0, 0, NA_OVERRIDE) + address.ip.packed + target_link_layer
-    index = socket.if_nametoindex(interface)
-    with socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6) as raw:
-        raw.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_HOPS, HOP_LIMIT)
-        raw.bind((str(address.ip), 0))
-        raw.sendto(advertisement, (ALL_NODES, 0, 0, index))
+    body = struct.pack("!I", NA_OVERRIDE) + address.ip.packed + target_link_layer
+    return _icmpv6(mac, address.ip.packed, ALL_NODES, ADVERTISEMENT, body)
+
+
+def _probe_ipv6(mac: bytes, address: Interface) -> bytes:
+    """The neighbour solicitation of duplicate address detection, RFC 4862 §5.4.2."""
+    group = SOLICITED_NODE[:13] + address.ip.packed[13:]
+    return _icmpv6(mac, NO_IPV6, group, SOLICITATION, bytes(4) + address.ip.packed)
+
+
+def _claim_ipv4(frame: bytes) -> tuple[bytes, bytes] | None:
+    """The address that the sender of an ARP frame has, or probes for itself, and its MAC."""
+    if len(frame) < 42 or frame[12:20] != struct.pack("!H", ETH_P_ARP) + ARP_HEADER:
+        return None
+    operation, mac, sender, _, target = struct.unpack("!H6s4s6s4s", frame[20:42])
+    if operation not in (ARP_REQUEST, ARP_REPLY):
+        return None
+    if sender != NO_IPV4:
+        return sender, mac
+    return (target, mac) if operation == ARP_REQUEST else None
+
+
+def _claim_ipv6(frame: bytes) -> tuple[bytes, bytes] | None:
+    """The address that a neighbour advertisement is for, or that another host probes for, and its MAC."""
+    if len(frame) < 78 or frame[12:14] != struct.pack("!H", ETH_P_IPV6):
+        return None
+    next_header, hop_limit, source, kind, code, target = struct.unpack("!2B16s16x2B6x16s", frame[20:78])
+    if (next_header, hop_limit, code) != (ICMPV6, HOP_LIMIT, 0):
+        return None
+    # A solicitation from anybody but :: is one who looks for the address, not one who has it.
+    if kind == ADVERTISEMENT or (kind == SOLICITATION and source == NO_IPV6):
+        return target, frame[6:12]
+    return None
+
+
+def _arp_request(mac: bytes, sender: bytes, target: bytes) -> bytes:
+    request = ARP_HEADER + struct.pack("!H", ARP_REQUEST) + mac + sender + NO_MAC + target
+    return _ethernet(BROADCAST, mac, ETH_P_ARP, request)
+
+
+def _icmpv6(mac: bytes, source: bytes, group: bytes, kind: int, body: bytes) -> bytes:
+    """A message to a multicast group, RFC 4443 §2.1; whose MAC is that of RFC 2464 §7."""
+    length = 4 + len(body)
+    pseudo_header = source + group + struct.pack("!II", length, ICMPV6)  # RFC 8200 §8.1
+    checksum = _checksum(pseudo_header + struct.pack("!BBH", kind, 0, 0) + body)
+    header = struct.pack("!IHBB", 6 << 28, length, ICMPV6, HOP_LIMIT) + source + group
+    message = struct.pack("!BBH", kind, 0, checksum) + body
+    return _ethernet(b"\x33\x33" + group[-4:], mac, ETH_P_IPV6, header + message)
+
+
+def _checksum(data: bytes) -> int:
+    """The Internet checksum, RFC 1071, of whole 16-bit words: their sum modulo 2¹⁶−1, inverted."""
+    total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    return 0xFFFF - total % 0xFFFF
+
+
+def _ethernet(destination: bytes, source: bytes, kind: int, payload: bytes) -> bytes:
+    return destination + source + struct.pack("!H", kind) + payload

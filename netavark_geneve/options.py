@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The network options: `podman network create --opt KEY=VALUE`, and what `create` recorded in them."""
+"""What users set: `podman network create --opt KEY=VALUE`, and `--network NAME:KEY=VALUE` for one container."""
 
 import dataclasses
 import ipaddress
@@ -9,12 +9,17 @@ from dataclasses import dataclass, fields
 from .addresses import SLOTS_MAX, Address
 from .config import Fabric
 from .errors import GeneveError, during
-from .naming import VNI_MAX
+from .naming import VNI_MAX, is_interface_name
 
 DST_PORT_DEFAULT = 6081  # RFC 8926 §3.3: the port that IANA assigned
 HOSTS_NONE = "none"  # a network of this host alone
 HOSTS_FILE = "@"  # prefix: read the list from that fabric.toml, anew at every attach
 GONE = "-"  # a list entry that keeps the slot of a host that is gone
+ISOLATE_DEFAULT = "strict"  # as netavark 2
+UNMANAGED = "unmanaged"
+VLAN_MAX = 4094  # IEEE 802.1Q; 0 is untagged
+LABEL = "geneve-ovs."  # prefix: Podman's Docker-compatible API hands over labels, but no options
+DOCKER_MTU, DOCKER_BRIDGE = "com.docker.network.driver.mtu", "com.docker.network.bridge.name"
 
 
 @dataclass(frozen=True)
@@ -36,9 +41,36 @@ class Options:
     no_default_route: bool | None = None
     outbound_addr4: Address | None = None
     outbound_addr6: Address | None = None
+    isolate: str | None = None
+    vlan: int | None = None
+    vrf: str | None = None
+    mode: str | None = None
+    allow_foreign_ip: bool | None = None
+    conflict_detection: bool | None = None
+
+
+@dataclass(frozen=True)
+class ContainerOptions:
+    """The options of one container on a network."""
+
+    host_interface_name: str | None = None
+    vlan: int | None = None
 
 
 KNOWN = tuple(field.name for field in fields(Options) if field.name != "slot")
+
+
+KNOWN_TO_CONTAINERS = tuple(field.name for field in fields(ContainerOptions))
+
+
+def gather(options: Mapping[str, str], labels: Mapping[str, str]) -> tuple[dict[str, str], str | None]:
+    """A new network's options under our names, and the bridge's name if Docker's option gives one.
+
+    An option wins over the label of its name, and our own spelling over Docker's.
+    """
+    raw = {key.removeprefix(LABEL): value for key, value in labels.items() if key.startswith(LABEL)} | dict(options)
+    bridge, mtu = raw.pop(DOCKER_BRIDGE, None), raw.pop(DOCKER_MTU, None)
+    return ({"mtu": mtu} if mtu else {}) | raw, bridge
 
 
 def parse(raw: Mapping[str, str]) -> Options:
@@ -59,6 +91,26 @@ def parse(raw: Mapping[str, str]) -> Options:
         no_default_route=_flag("no_default_route", raw.get("no_default_route")),
         outbound_addr4=_address("outbound_addr4", raw.get("outbound_addr4"), 4),
         outbound_addr6=_address("outbound_addr6", raw.get("outbound_addr6"), 6),
+        isolate=_isolate(raw.get("isolate")),
+        vlan=_integer("vlan", raw.get("vlan"), 0, VLAN_MAX),
+        vrf=_interface("vrf", raw.get("vrf")),
+        mode=_mode(raw.get("mode")),
+        allow_foreign_ip=_flag("allow_foreign_ip", raw.get("allow_foreign_ip")),
+        conflict_detection=_flag("conflict_detection", raw.get("conflict_detection")),
+    )
+
+
+def parse_container(raw: Mapping[str, str], network: str) -> ContainerOptions:
+    """The same for one container on `network`. Raises GeneveError."""
+    for key in raw:
+        if key not in KNOWN_TO_CONTAINERS:
+            raise GeneveError(
+                f"unknown option {key!r} in --network {network}:…; known there are ip, ip6, mac, interface_name,"
+                f" {', '.join(KNOWN_TO_CONTAINERS)}"
+            )
+    return ContainerOptions(
+        host_interface_name=_interface("host_interface_name", raw.get("host_interface_name")),
+        vlan=_integer("vlan", raw.get("vlan"), 0, VLAN_MAX),
     )
 
 
@@ -109,6 +161,26 @@ def _datapath_type(text: str | None) -> str | None:
     if text not in (None, "", "system", "netdev"):
         raise GeneveError(f"option datapath_type={text}: must be system (the kernel's) or netdev (userspace)")
     return "" if text == "system" else text
+
+
+def _isolate(text: str | None) -> str | None:
+    """As netavark takes it; Podman says 1 and 0 too."""
+    levels = {"true": "true", "1": "true", "false": "false", "0": "false", "strict": "strict"}
+    if text is not None and text not in levels:
+        raise GeneveError(f"option isolate={text}: must be true, strict or false")
+    return None if text is None else levels[text]
+
+
+def _mode(text: str | None) -> str | None:
+    if text not in (None, "", "managed", UNMANAGED):
+        raise GeneveError(f"option mode={text}: must be managed or {UNMANAGED}")
+    return text or None
+
+
+def _interface(key: str, text: str | None) -> str | None:
+    if text is not None and not is_interface_name(text):
+        raise GeneveError(f"option {key}={text}: must be an interface name, 1 to 15 letters, digits, '.', '-', '_'")
+    return text
 
 
 def _integer(key: str, text: str | None, lowest: int, highest: int) -> int | None:

@@ -4,99 +4,125 @@
 import ipaddress
 import re
 
-from . import naming
+from . import naming, tags
 from .addresses import Address, Interface
 from .errors import GeneveError
 from .fabric import mesh as fabric
 from .fabric.mesh import Mesh
-from .model import AttachPlan, AttachResult, Bridge, Container, Egress, Network, Route, Subnet, Veth
-from .options import DST_PORT_DEFAULT, Options
+from .model import (
+    AttachPlan,
+    AttachResult,
+    Bridge,
+    Container,
+    Gateway,
+    Names,
+    Network,
+    Publication,
+    Route,
+    Subnet,
+    Tunnel,
+    Veth,
+)
+from .options import DST_PORT_DEFAULT, ISOLATE_DEFAULT, UNMANAGED, ContainerOptions, Options, parse_container
 
 DEFAULT_ROUTE = {4: ipaddress.ip_network("0.0.0.0/0"), 6: ipaddress.ip_network("::/0")}
 _MAC = re.compile(r"[0-9a-fA-F]([02468aceACE])(:[0-9a-fA-F]{2}){5}", re.ASCII)
 
 
 def plan_attach(
-    network: Network, options: Options, mesh: Mesh | None, container: Container, *, boot_id: str, attempt: str
+    network: Network,
+    options: Options,
+    mesh: Mesh | None,
+    container: Container,
+    *,
+    boot_id: str,
+    attempt: str,
+    dns_port: int,
 ) -> AttachPlan:
     """All of one attach, validated; `attempt` tells it from any other of the same container.
 
     Raises GeneveError on what cannot be done.
     """
-    if network.bridge is None or options.vni is None or options.mtu is None:
+    managed = options.mode != UNMANAGED
+    if network.bridge is None or options.mtu is None or (managed and options.vni is None):
         raise GeneveError(
             f"network {network.name} lacks what 'podman network create -d geneve-ovs' records"
             " (network_interface, options vni and mtu); remove it and create it again"
         )
-    _check_container(network, container)
     _check_place(network, options, mesh)
-    for address in container.addresses:
-        _check_address(network, address)
-    addresses = tuple(
-        ipaddress.ip_interface((address, _subnet(network, address).subnet.prefixlen))
-        for address in dict.fromkeys(container.addresses)
-    )
+    addresses = _addresses(network, options, mesh, container)
     return AttachPlan(
         bridge=_bridge(network, options, mesh),
-        tunnels=()
-        if mesh is None
-        else fabric.wanted_tunnels(
-            mesh,
-            network_id=network.id,
-            network_name=network.name,
-            vni=options.vni,
-            dst_port=options.dst_port or DST_PORT_DEFAULT,
-        ),
-        veth=Veth(
-            name=naming.veth(network.id, container.id, container.interface, attempt),
-            interface=container.interface,
-            mac=_mac(container, addresses),
-            mtu=options.mtu,
-            addresses=addresses,
-            routes=_routes(network, options),
-            alias=naming.alias(network.name, container.name, container.id, container.interface),
-            ipv6=any(subnet.subnet.version == 6 for subnet in network.subnets),
-            # OVS's userspace datapath forwards packets whose checksum the kernel left to the "hardware":
-            # ping works and TCP stalls.
-            checksum_offload=options.datapath_type != "netdev",
-        ),
-        port_tags=naming.container_tags(network.id, container.id, container.interface)
-        | {
-            "network-name": network.name,
-            "container-name": container.name,
-            "addresses": ",".join(str(address.ip) for address in addresses),
-            "boot-id": boot_id,
-        },
-        egress=_egress(network, options),
+        tunnels=_tunnels(network, options, mesh),
+        veth=_veth(network, options, container, addresses, attempt),
+        port_tags=tags.of_container(network.id, network.name, container, boot_id),
+        gateway=plan_gateway(network, options, dns_port),
+        publication=plan_publication(network, options, container),
+        names=plan_names(network, container),
+        detect_conflicts=options.conflict_detection is not False and mesh is not None,
     )
 
 
-def attach_result(network: Network, plan: AttachPlan) -> AttachResult:
-    """What Podman is told, known before anything is changed."""
+def plan_gateway(network: Network, options: Options, dns_port: int) -> Gateway:
+    """Out through this host go the subnets whose gateway is here."""
+    source = {4: options.outbound_addr4, 6: options.outbound_addr6}
+    return Gateway(
+        bridge=network.bridge or "",
+        subnets=tuple((subnet.subnet, source[subnet.subnet.version]) for subnet in _routed_here(network, options)),
+        isolate=options.isolate or ISOLATE_DEFAULT,
+        forwards=not network.internal,
+        listen=_listen(network),
+        dns_port=dns_port,
+    )
+
+
+def plan_publication(network: Network, options: Options, container: Container) -> Publication:
+    """The ports lead to the container's first address of each family, as with netavark.
+
+    Not on an internal network, nor where this host is no gateway, which the answers would pass by.
+    """
+    subnets = () if network.internal else _routed_here(network, options)
+    routed = [address for address in container.addresses if any(address in subnet.subnet for subnet in subnets)]
+    first = {address.version: address for address in reversed(routed)}
+    return Publication(
+        bridge=network.bridge or "",
+        container_id=container.id,
+        comment=f"{network.name} {container.name}",
+        ports=container.ports if first else (),
+        addresses=tuple(first[version] for version in sorted(first)),
+    )
+
+
+def plan_names(network: Network, container: Container) -> Names | None:
+    """What this host's resolver learns of the container."""
+    if not network.dns_enabled:
+        return None
+    return Names(
+        network=network.name,
+        internal=network.internal,
+        listen=_listen(network),
+        upstreams=network.dns_servers,
+        container_id=container.id,
+        addresses=container.addresses,
+        names=tuple(dict.fromkeys((container.name, *container.aliases))),
+    )
+
+
+def _listen(network: Network) -> tuple[Address, ...]:
+    """Where the network's resolver on this host answers."""
+    routed = network.subnets if network.dns_enabled else ()
+    return tuple(subnet.gateway for subnet in routed if subnet.gateway and subnet.is_routed_here)
+
+
+def attach_result(network: Network, plan: AttachPlan, search_domains: tuple[str, ...] | None) -> AttachResult:
+    """What Podman is told, known before anything is changed; `search_domains` None where there is no resolver."""
     return AttachResult(
         interface=plan.veth.interface,
         mac=plan.veth.mac,
         addresses=tuple((address, _subnet(network, address.ip).gateway) for address in plan.veth.addresses),
+        dns_servers=() if plan.names is None or search_domains is None else plan.names.listen,
+        dns_search_domains=search_domains or (),
     )
-
-
-def _check_container(network: Network, container: Container) -> None:
-    if not naming.is_interface_name(container.interface):
-        raise GeneveError(
-            f"interface name {container.interface!r} is not valid; use 1 to 15 letters, digits, '.', '-', '_'"
-        )
-    if container.options:
-        raise GeneveError(
-            f"unknown option {', '.join(sorted(container.options))} in --network {network.name}:…;"
-            " geneve-ovs knows ip, ip6, mac and interface_name there"
-        )
-    if container.published_ports:
-        raise GeneveError(
-            f"geneve-ovs publishes no ports yet: leave out -p/--publish for network {network.name}"
-            " and reach the container by its address"
-        )
-    if not container.addresses:
-        raise GeneveError(f"no address was allocated for network {network.name}; check its ipam_options and subnets")
 
 
 def _check_place(network: Network, options: Options, mesh: Mesh | None) -> None:
@@ -113,43 +139,91 @@ def _check_place(network: Network, options: Options, mesh: Mesh | None) -> None:
         )
 
 
+def _addresses(network: Network, options: Options, mesh: Mesh | None, container: Container) -> tuple[Interface, ...]:
+    """The container's addresses with their prefix lengths, each once."""
+    if not container.addresses and network.subnets:
+        raise GeneveError(f"no address was allocated for network {network.name}; check its ipam_options and subnets")
+    for address in container.addresses:
+        _check_address(network, address)
+        if mesh is not None and not options.allow_foreign_ip:
+            _check_range(network, address)
+    return tuple(
+        ipaddress.ip_interface((address, _subnet(network, address).subnet.prefixlen))
+        for address in dict.fromkeys(container.addresses)
+    )
+
+
 def _bridge(network: Network, options: Options, mesh: Mesh | None) -> Bridge:
     assert network.bridge is not None
-    assert options.vni is not None
     assert options.mtu is not None
     gateways = tuple(
         ipaddress.ip_interface((subnet.gateway, subnet.subnet.prefixlen))
-        for subnet in network.subnets
-        if subnet.gateway is not None and _is_ours(subnet)
+        for subnet in _routed_here(network, options)
+        if subnet.gateway is not None
     )
+    vni = options.vni or 0
     return Bridge(
         name=network.bridge,
         datapath_type=options.datapath_type or "",
-        hwaddr=_first_mac(gateways) or naming.bridge_mac(options.vni, str(mesh.local) if mesh else network.id),
+        hwaddr=_first_mac(gateways) or naming.bridge_mac(vni, str(mesh.local) if mesh else network.id),
         mtu=options.mtu,
-        vni=options.vni,
+        vni=vni,
         addresses=gateways,
-        tags=naming.network_tags(network.id) | {"network-name": network.name, "vni": str(options.vni)},
+        tags=naming.network_tags(network.id) | {"network-name": network.name, "vni": str(vni)},
+        managed=options.mode != UNMANAGED,
+        vlan=options.vlan or None,
+        vrf=options.vrf,
     )
 
 
-def _is_ours(subnet: Subnet) -> bool:
-    """A gateway inside this host's range is on this host; any other is another host's or a router's."""
-    return subnet.gateway is not None and (subnet.lease_range is None or subnet.gateway in subnet.lease_range)
-
-
-def _egress(network: Network, options: Options) -> Egress:
-    """Out through this host go the subnets whose gateway is here."""
-    source = {4: options.outbound_addr4, 6: options.outbound_addr6}
-    return Egress(
-        bridge=network.bridge or "",
-        subnets=tuple((subnet.subnet, source[subnet.subnet.version]) for subnet in network.subnets if _is_ours(subnet)),
+def _tunnels(network: Network, options: Options, mesh: Mesh | None) -> tuple[Tunnel, ...]:
+    if mesh is None or options.mode == UNMANAGED:
+        return ()
+    assert options.vni is not None
+    return fabric.wanted_tunnels(
+        mesh,
+        network_id=network.id,
+        network_name=network.name,
+        vni=options.vni,
+        dst_port=options.dst_port or DST_PORT_DEFAULT,
     )
+
+
+def _veth(
+    network: Network, options: Options, container: Container, addresses: tuple[Interface, ...], attempt: str
+) -> Veth:
+    assert options.mtu is not None
+    if not naming.is_interface_name(container.interface):
+        raise GeneveError(
+            f"interface name {container.interface!r} is not valid; use 1 to 15 letters, digits, '.', '-', '_'"
+        )
+    own: ContainerOptions = parse_container(container.options, network.name)
+    vlan = options.vlan if own.vlan is None else own.vlan
+    return Veth(
+        name=own.host_interface_name or naming.veth(network.id, container.id, container.interface, attempt),
+        interface=container.interface,
+        mac=_mac(network, container, addresses),
+        mtu=options.mtu,
+        addresses=addresses,
+        routes=_routes(network, options),
+        alias=naming.alias(network.name, container.name, container.id, container.interface),
+        ipv6=network.ipv6_enabled or any(subnet.subnet.version == 6 for subnet in network.subnets),
+        # OVS's userspace datapath forwards packets whose checksum the kernel left to the "hardware":
+        # ping works and TCP stalls.
+        checksum_offload=options.datapath_type != "netdev",
+        vlan=vlan or None,
+    )
+
+
+def _routed_here(network: Network, options: Options) -> tuple[Subnet, ...]:
+    if options.mode == UNMANAGED:
+        return ()
+    return tuple(subnet for subnet in network.subnets if subnet.is_routed_here)
 
 
 def _routes(network: Network, options: Options) -> tuple[Route, ...]:
     """The default routes, unless the user wants none, and the user's own."""
-    if options.no_default_route:
+    if options.no_default_route or network.internal:
         return network.routes
     defaults = tuple(
         Route(DEFAULT_ROUTE[subnet.gateway.version], subnet.gateway, options.metric)
@@ -180,11 +254,19 @@ def _check_address(network: Network, address: Address) -> None:
         raise GeneveError(f"{address} is {reserved[address]}, which no container can have; choose another --ip")
 
 
-def _mac(container: Container, addresses: tuple[Interface, ...]) -> str:
+def _check_range(network: Network, address: Address) -> None:
+    """Podman knows which addresses are in use on this host, and nothing of the other hosts."""
+    lease_range = _subnet(network, address).lease_range
+    if lease_range is not None and address not in lease_range:
+        raise GeneveError(
+            f"{address} is outside {lease_range}, this host's share of network {network.name}, and may be another"
+            " host's; choose an --ip inside, or create the network with --opt allow_foreign_ip=true"
+        )
+
+
+def _mac(network: Network, container: Container, addresses: tuple[Interface, ...]) -> str:
     if container.mac is None:
-        mac = _first_mac(addresses)
-        assert mac is not None  # _check_container saw to it
-        return mac
+        return _first_mac(addresses) or naming.container_mac(network.id, container.id, container.interface)
     if not _MAC.fullmatch(container.mac) or container.mac == "00:00:00:00:00:00":
         raise GeneveError(f"--mac-address {container.mac!r} is not a unicast MAC address like 02:00:00:12:34:56")
     return container.mac.lower()

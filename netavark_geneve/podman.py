@@ -3,11 +3,13 @@
 
 import json
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from .log import logger
+from .model import Foreign
+from .naming import is_interface_name
 
 DEFAULT_NETWORK_DIR = "/etc/containers/networks"
 DEFAULT_NAME = "podman"  # the network that is there without a file, until somebody edits it
@@ -33,6 +35,23 @@ def find_networks(environ: Mapping[str, str]) -> Iterator[dict[str, Any]]:
             continue
         if isinstance(definition, dict):
             yield definition
+
+
+def find_foreign(environ: Mapping[str, str]) -> Foreign:
+    """The Linux bridges of Podman's other networks."""
+    bridges = [network for network in find_networks(environ) if network.get("driver") == "bridge"]
+    isolated = [network for network in bridges if _options(network).get("isolate") in ("true", "1", "strict")]
+    return Foreign(bridges=_names(bridges), isolated=_names(isolated))
+
+
+def _options(network: Mapping[str, Any]) -> Mapping[str, Any]:
+    options = network.get("options")
+    return options if isinstance(options, dict) else {}
+
+
+def _names(networks: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
+    names = {network.get("network_interface") for network in networks}
+    return tuple(sorted(name for name in names if isinstance(name, str) and is_interface_name(name)))
 
 
 def _network_settings(environ: Mapping[str, str]) -> dict[str, str]:

@@ -42,6 +42,7 @@ OPEN_VSWITCH: dict[str, Any] = {
                 "interfaces": {"type": {"key": {"type": "uuid", "refTable": "Interface"}, "max": "unlimited"}},
                 "other_config": {"type": _MAP},
                 "protected": {"type": "boolean"},
+                "tag": {"type": {"key": {"type": "integer", "minInteger": 0, "maxInteger": 4095}, "min": 0, "max": 1}},
             },
         },
         "Interface": {

@@ -1,36 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Open vSwitch's side of an attach: bridge, tunnels and port in one OVSDB transaction.
+"""Open vSwitch's side of an attach: bridge, tunnels and port in one OVSDB transaction."""
 
-The only module that speaks OVSDB, by ovsdbapp, and the place where ovsdbapp's traps are shut:
-transactions always check errors, the wait for ovs-vswitchd fails loudly, Interface.error is read back,
-and only the rows of one request are replicated, so that our cost does not grow with the ports of the host.
-"""
-
-import os
 import re
-import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from ovs.db.idl import SchemaHelper, Transaction
+from ovs.db.idl import Transaction
 from ovsdbapp import exceptions
-from ovsdbapp.backend.ovs_idl import command, transaction
-from ovsdbapp.backend.ovs_idl.connection import Connection, OvsdbIdl
-from ovsdbapp.schema.open_vswitch import impl_idl
+from ovsdbapp.backend.ovs_idl import command
 
 from . import naming
 from .errors import Deadline, GeneveError
 from .log import timed
 from .model import AttachPlan, Bridge, Tunnel
-from .schema import OPEN_VSWITCH
+from .ovsdb import START_IT, Replica, Request, connected, named, tagged
 
-SOCKET = "db.sock"
-RUNDIR = "/run/openvswitch"
-RUNDIR_VARIABLE = "OVS_RUNDIR"  # as Open vSwitch's own tools
 COMMIT_MIN = 0.5  # seconds that a transaction gets, even when the deadline has passed
-START_IT = "is Open vSwitch running? (systemctl start openvswitch-switch or openvswitch)"
-
 _HINTS = {  # what ovs-vswitchd says, and what it means for us
     "File exists": "another tunnel has the same VNI, peer and port; choose another --opt vni=, the same on every host",
     "Invalid argument": "an interface of that name may exist already; choose another --interface-name",
@@ -40,7 +26,7 @@ _HINTS = {  # what ovs-vswitchd says, and what it means for us
 class Switch:
     """A connection that sees one network's bridge and tunnels and one container's port."""
 
-    def __init__(self, api: "_Api") -> None:
+    def __init__(self, api: Replica) -> None:
         self._api = api
 
     def find_port(self, tags: Mapping[str, str]) -> str | None:
@@ -57,14 +43,21 @@ class Switch:
     def detach(self, bridge: str, tags: Mapping[str, str], deadline: Deadline) -> bool:
         """Remove the port that carries `tags` if there is one; with the last port the bridge and its tunnels.
 
-        Done once it stands in the database. False when ovs-vswitchd has not followed by the deadline.
+        A bridge that is not ours stays. Done once it stands in the database; False when ovs-vswitchd has not
+        followed by the deadline.
         """
         followed = self._commit(_Detach(self._api, bridge, tags), deadline, must_complete=False)
         with self._api.ovsdb_connection.lock:
-            deserted = self._api.is_deserted(bridge, tags)
+            deserted = _is_deserted(self._api, bridge, tags)
         if deserted:  # by several who left at once, none of whom was the last yet
             followed = self._commit(_Detach(self._api, bridge, tags), deadline, must_complete=False)
         return followed
+
+    def all_containers(self) -> list[tuple[str, dict[str, str]]]:
+        """Name and tags of every container's port on this host; of a connection that `connect_all` made."""
+        with self._api.ovsdb_connection.lock:
+            rows = self._api.all_tagged("Port", naming.CONTAINER_ROLE)
+            return sorted((str(row.name), dict(row.external_ids)) for row in rows)
 
     def has_bridge(self, name: str, network_id: str) -> bool:
         """Whether the network's bridge is there; somebody else's of the same name does not count."""
@@ -73,7 +66,7 @@ class Switch:
             return bridge is not None and bridge.external_ids.get("network-id") == network_id
 
     def _commit(self, change: "_Change", deadline: Deadline, *, must_complete: bool = True) -> bool:
-        request = _Transaction(self._api, self._api.ovsdb_connection, check_error=True, log_errors=False)
+        request = Request(self._api, self._api.ovsdb_connection, check_error=True, log_errors=False)
         request.timeout = max(deadline.remaining(), COMMIT_MIN)
         request.add(change)
         with timed("ovsdb-server and ovs-vswitchd"):
@@ -116,95 +109,21 @@ def connect(environ: Mapping[str, str], deadline: Deadline, bridge: str, tags: M
 
     Raises GeneveError at once when there is no socket, and at the deadline when nobody answers.
     """
-    path = os.path.join(environ.get(RUNDIR_VARIABLE, RUNDIR), SOCKET)
-    if not os.path.exists(path):
-        raise GeneveError(f"no OVSDB socket {path}; {START_IT}")
-    helper = SchemaHelper(schema_json=OPEN_VSWITCH)
-    helper.register_all()
-    idl = _Idl(f"unix:{path}", helper)
-    _watch(idl, bridge, tags)
-    connection = Connection(idl, deadline.remaining())
-    try:
-        with timed("OVSDB connection"):
-            api = _Api(connection, auto_index=False)
-    except exceptions.OvsdbAppException as error:
-        raise GeneveError(f"ovsdb-server does not answer on {path}; {START_IT}") from error
-    try:
+    own = [
+        named(bridge),
+        tagged(_identity(tags)),
+        tagged(naming.tunnel_tags(tags["network-id"])),
+    ]
+    with connected(environ, deadline, bridges=[named(bridge), tagged({"owner": naming.OWNER})], ports=own) as api:
         yield Switch(api)
-    finally:
-        connection.stop(timeout=1)
 
 
-def _watch(idl: OvsdbIdl, bridge: str, tags: Mapping[str, str]) -> None:
-    """Replicate only the rows that matter here (conditional monitoring, ovsdb-server(7) §4.1.12)."""
-
-    def tagged(wanted: Mapping[str, str]) -> list[Any]:
-        return ["external_ids", "includes", ["map", [list(item) for item in wanted.items()]]]
-
-    def named(name: str) -> list[str]:
-        return ["name", "==", name]
-
-    own = [named(bridge), tagged(_identity(tags)), tagged(naming.tunnel_tags(tags["network-id"]))]
-    idl.cond_change("Bridge", [named(bridge), tagged({"owner": naming.OWNER})])
-    idl.cond_change("Port", own)
-    idl.cond_change("Interface", own)
-
-
-class _Idl(OvsdbIdl):  # type: ignore[misc]
-    """Tells who waits that the replica has changed."""
-
-    def __init__(self, *arguments: Any) -> None:
-        super().__init__(*arguments)
-        self.changed = threading.Event()
-
-    def notify(self, event: str, row: Any, updates: Any = None) -> None:
-        self.changed.set()
-
-
-class _Transaction(transaction.Transaction):  # type: ignore[misc]
-    """Asks ovs-vswitchd for a new configuration, whose number is then in `next_cfg` (0: nothing changed).
-
-    ovsdbapp's own for this schema waits too, but only logs when the wait fails, and keeps the connection
-    from serving an undo meanwhile.
-    """
-
-    next_cfg = 0
-
-    def pre_commit(self, txn: Transaction) -> None:
-        self.api.root.increment("next_cfg")
-
-    def post_commit(self, txn: Transaction) -> None:
-        self.next_cfg = txn.get_increment_new_value()
-
-
-class _Api(impl_idl.OvsdbIdl):  # type: ignore[misc]
-    # Backend keeps the first connection in a class attribute for ever; ours belongs to the instance.
-    ovsdb_connection: Any = None
-
-    @property
-    def root(self) -> Any:
-        """The one row of table Open_vSwitch."""
-        return self._ovs
-
-    def find_named(self, table: str, name: str) -> Any:
-        rows = self.tables[table].rows.values()
-        return next((row for row in rows if row.name == name), None)
-
-    def find_tagged(self, table: str, tags: Mapping[str, str]) -> Any:
-        return next(iter(self.all_tagged(table, tags)), None)
-
-    def all_tagged(self, table: str, tags: Mapping[str, str]) -> list[Any]:
-        return [row for row in self.tables[table].rows.values() if tags.items() <= row.external_ids.items()]
-
-    def is_deserted(self, bridge_name: str, tags: Mapping[str, str]) -> bool:
-        """Whether the network's bridge has nothing but tunnels, its own port, and at most the one that leaves."""
-        bridge = self.find_named("Bridge", bridge_name)
-        if bridge is None or bridge.external_ids.get("network-id") != tags["network-id"]:
-            return False
-        going = self.all_tagged("Port", naming.tunnel_tags(tags["network-id"]))
-        going += self.all_tagged("Port", _identity(tags))
-        own = self.find_named("Port", bridge_name)
-        return set(bridge.ports) <= {row.uuid for row in [*going, own] if row is not None}
+@contextmanager
+def connect_all(environ: Mapping[str, str], deadline: Deadline) -> Iterator[Switch]:
+    """Connect to look at everything that is ours."""
+    ours = [tagged({"owner": naming.OWNER})]
+    with connected(environ, deadline, bridges=ours, ports=ours) as api:
+        yield Switch(api)
 
 
 class _Change(command.BaseCommand):  # type: ignore[misc]
@@ -212,7 +131,7 @@ class _Change(command.BaseCommand):  # type: ignore[misc]
 
 
 class _Attach(_Change):
-    def __init__(self, api: _Api, plan: AttachPlan) -> None:
+    def __init__(self, api: Replica, plan: AttachPlan) -> None:
         super().__init__(api)
         self.plan = plan
 
@@ -228,12 +147,15 @@ class _Attach(_Change):
         port = _insert_port(txn, plan.veth.name, plan.port_tags)
         # transient: Fedora's and RHEL's Open vSwitch drop such ports at boot by themselves
         port.other_config = {"transient": "true"}
+        port.tag = [] if plan.veth.vlan is None else [plan.veth.vlan]
         port.interfaces[0].external_ids = {**plan.port_tags, "attached-mac": plan.veth.mac}
         bridge.addvalue("ports", port)
 
     def _check_vni(self) -> None:
         """A VNI that two networks share would join them, or OVS refuses the second tunnel."""
         wanted = self.plan.bridge
+        if not wanted.managed:
+            return
         for row in self.api.tables["Bridge"].rows.values():
             ids = row.external_ids
             if row.name != wanted.name and ids.get("owner") == naming.OWNER and ids.get("vni") == str(wanted.vni):
@@ -245,6 +167,13 @@ class _Attach(_Change):
     def _ensure_bridge(self, txn: Transaction) -> Any:
         wanted = self.plan.bridge
         bridge = self.api.find_named("Bridge", wanted.name)
+        if not wanted.managed:
+            if bridge is None:
+                raise GeneveError(
+                    f"there is no Open vSwitch bridge {wanted.name} on this host; with mode=unmanaged it is yours to"
+                    f" make (ovs-vsctl add-br {wanted.name})"
+                )
+            return bridge
         if bridge is None:
             return self._insert_bridge(txn, wanted)
         if bridge.external_ids.get("network-id") != wanted.tags["network-id"]:
@@ -264,6 +193,7 @@ class _Attach(_Change):
         port = _insert_port(txn, wanted.name, wanted.tags)
         port.interfaces[0].type = "internal"
         port.interfaces[0].mtu_request = [wanted.mtu]
+        port.tag = [] if wanted.vlan is None else [wanted.vlan]
         bridge = txn.insert(self.api.tables["Bridge"])
         bridge.name = wanted.name
         bridge.datapath_type = wanted.datapath_type
@@ -290,25 +220,36 @@ class _Attach(_Change):
 
 
 class _Detach(_Change):
-    def __init__(self, api: _Api, bridge: str, tags: Mapping[str, str]) -> None:
+    def __init__(self, api: Replica, bridge: str, tags: Mapping[str, str]) -> None:
         super().__init__(api)
         self.bridge = bridge
         self.tags = tags
 
     def run_idl(self, txn: Transaction) -> None:
         bridge = self.api.find_named("Bridge", self.bridge)
-        if bridge is None or bridge.external_ids.get("network-id") != self.tags["network-id"]:
+        if bridge is None:
             return
         txn.add_comment(f"geneve-ovs: detach {self.tags['container-id']} from {self.bridge}")
         port = self.api.find_tagged("Port", _identity(self.tags))
-        if self.api.is_deserted(self.bridge, self.tags):
+        if _is_deserted(self.api, self.bridge, self.tags):
             bridge.verify("ports")  # somebody may be joining right now
             # delete() is what brings the row, and so the check, into the transaction: without it
             # ovs.db.idl (3.5, 4.0) drops the check silently. The row itself goes with its last reference.
             self.api.root.delvalue("bridges", bridge.uuid)
             bridge.delete()
-        elif port is not None:
+        elif port is not None and port.uuid in bridge.ports:
             bridge.delvalue("ports", port.uuid)
+
+
+def _is_deserted(api: Replica, bridge_name: str, tags: Mapping[str, str]) -> bool:
+    """Whether the network's bridge has nothing but tunnels, its own port, and at most the one that leaves."""
+    bridge = api.find_named("Bridge", bridge_name)
+    if bridge is None or bridge.external_ids.get("network-id") != tags["network-id"]:
+        return False
+    going = api.all_tagged("Port", naming.tunnel_tags(tags["network-id"]))
+    going += api.all_tagged("Port", _identity(tags))
+    own = api.find_named("Port", bridge_name)
+    return set(bridge.ports) <= {row.uuid for row in [*going, own] if row is not None}
 
 
 def _insert_port(txn: Transaction, name: str, tags: Mapping[str, str]) -> Any:

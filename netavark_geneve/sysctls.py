@@ -9,23 +9,29 @@ import os
 from pathlib import Path
 
 from .errors import GeneveError
-from .model import Egress
+from .model import Gateway
 
 DIRECTORY = "/run/sysctl.d"
 
 
-def write(egress: Egress) -> None:
+def write(gateway: Gateway) -> None:
     """Write the file; before the bridge's interface appears, or systemd-sysctl would miss it."""
-    if egress.subnets:
-        _write_file(_path(egress.bridge), _settings(egress))
+    if gateway.subnets:
+        _write_file(_path(gateway.bridge), _settings(gateway))
 
 
-def apply(egress: Egress) -> None:
-    """Let the host forward, and take packets for the containers on any interface; the bridge must exist."""
-    if not egress.subnets:
+def apply(gateway: Gateway, *, localhost: bool) -> None:
+    """Let the host forward, and take packets for the containers on any interface; the bridge must exist.
+
+    With `localhost`, connections to 127.0.0.1 may be translated to the containers.
+    """
+    if not gateway.subnets:
         return
-    write(egress)  # again: who left the network last may have removed the file since
-    for key, value in _settings(egress).items():
+    write(gateway)  # again: who left the network last may have removed the file since
+    settings = _settings(gateway)
+    if localhost:
+        settings[f"net/ipv4/conf/{gateway.bridge}/route_localnet"] = "1"
+    for key, value in settings.items():
         file = Path("/proc/sys", key)
         try:
             if file.read_text(encoding="ascii").strip() != value:
@@ -42,17 +48,19 @@ def remove(bridge: str) -> None:
         raise GeneveError(f"cannot remove {_path(bridge)}: {error.strerror}") from error
 
 
-def _settings(egress: Egress) -> dict[str, str]:
-    versions = {subnet.version for subnet, _ in egress.subnets}
-    settings = {f"net/ipv4/conf/{egress.bridge}/rp_filter": "2"}  # loose: replies may come by another way
-    if 4 in versions:
-        settings["net/ipv4/ip_forward"] = "1"
+def _settings(gateway: Gateway) -> dict[str, str]:
+    versions = {subnet.version for subnet, _ in gateway.subnets}
+    settings = {f"net/ipv4/conf/{gateway.bridge}/rp_filter": "2"}  # loose: replies may come by another way
     if 6 in versions:
         settings |= {
-            "net/ipv6/conf/all/forwarding": "1",
-            f"net/ipv6/conf/{egress.bridge}/accept_ra": "0",
-            f"net/ipv6/conf/{egress.bridge}/accept_dad": "0",
+            f"net/ipv6/conf/{gateway.bridge}/accept_ra": "0",
+            f"net/ipv6/conf/{gateway.bridge}/accept_dad": "0",
         }
+    for version in versions:
+        if gateway.forwards:
+            settings["net/ipv4/ip_forward" if version == 4 else "net/ipv6/conf/all/forwarding"] = "1"
+        else:
+            settings[f"net/ipv{version}/conf/{gateway.bridge}/forwarding"] = "0"
     return settings
 
 

@@ -5,6 +5,7 @@ https://github.com/containers/netavark/blob/main/plugin-API.md. Verbs are import
 `info` and a bad request cost no library.
 """
 
+import dataclasses
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,11 +16,15 @@ from ..addresses import SLICE_MIN, Range
 from ..addresses import Network as IPNetwork
 from ..errors import GeneveError
 from ..log import timed
-from ..model import AttachResult, Container, Network, Route, Subnet
+from ..model import AttachResult, Container, Network, PublishedPort, Route, Subnet
+from ..options import gather
 from ..rootless import check_root
 from .fields import Fields
 
 API_VERSION = "1.0.0"
+ROUTE_KINDS = ("unicast", "blackhole", "unreachable", "prohibit")
+PROTOCOLS = ("tcp", "udp", "sctp")
+PORT_MAX = 65535
 
 
 @dataclass(frozen=True)
@@ -58,13 +63,16 @@ def _info(arguments: Sequence[str], request: bytes, environ: Mapping[str, str]) 
 def _create(arguments: Sequence[str], request: bytes, environ: Mapping[str, str]) -> dict[str, Any]:
     check_root()
     raw = _load(request)
-    network = parse_network(Fields(raw, "network"))
+    fields = Fields(raw, "network")
+    network = parse_network(fields)
+    options, bridge = gather(network.options, fields.mapping("labels"))
+    network = dataclasses.replace(network, options=options, bridge=network.bridge or bridge)
     if "slot" in network.options:
         raise GeneveError("option slot is derived from this host's place in hosts; leave it out")
 
     from ..create import create
 
-    return render_network(raw, create(network, _readable(podman.find_networks(environ)), environ))
+    return render_network(raw, create(network, stored_networks(environ), environ))
 
 
 def _setup(arguments: Sequence[str], request: bytes, environ: Mapping[str, str]) -> dict[str, Any]:
@@ -94,6 +102,15 @@ VERBS: dict[str, tuple[int, Verb]] = {  # each with the number of its arguments
 }
 
 
+def stored_networks(environ: Mapping[str, str]) -> Iterator[Network]:
+    """Podman's networks, of any driver; what cannot be read Podman itself complains about."""
+    for definition in podman.find_networks(environ):
+        try:
+            yield parse_network(Fields(definition, "network"))
+        except GeneveError:
+            continue
+
+
 def parse_request(request: bytes) -> tuple[Network, Container]:
     """What netavark sends with setup and teardown."""
     fields = Fields(_load(request), "request")
@@ -111,6 +128,7 @@ def parse_network(fields: Fields) -> Network:
         routes=tuple(map(_parse_route, fields.objects("routes"))),
         internal=fields.flag("internal"),
         ipv6_enabled=fields.flag("ipv6_enabled"),
+        dns_enabled=fields.flag("dns_enabled"),
         ipam_driver=fields.mapping("ipam_options").get("driver", ""),
         dns_servers=fields.texts("network_dns_servers"),
         options=fields.mapping("options"),
@@ -126,7 +144,8 @@ def parse_container(fields: Fields) -> Container:
         interface=options.text("interface_name"),
         addresses=tuple(dict.fromkeys(options.addresses("static_ips"))),
         mac=options.optional_text("static_mac"),
-        published_ports=len(fields.objects("port_mappings")),
+        aliases=options.texts("aliases"),
+        ports=tuple(map(_parse_port, fields.objects("port_mappings"))),
         options=options.mapping("options"),
     )
 
@@ -153,10 +172,9 @@ def render_network(raw: dict[str, Any], network: Network) -> dict[str, Any]:
     return {
         **raw,
         "network_interface": network.bridge,
-        "subnets": subnets,
-        "ipv6_enabled": any(subnet.subnet.version == 6 for subnet in network.subnets),
-        # Left true, it makes Podman fill in the subnet's first address as gateway, on every host alike.
-        "dns_enabled": False,
+        "subnets": subnets or raw.get("subnets"),
+        "ipv6_enabled": network.ipv6_enabled or any(subnet.subnet.version == 6 for subnet in network.subnets),
+        "dns_enabled": network.dns_enabled,
         "options": dict(network.options),
     }
 
@@ -168,8 +186,8 @@ def render_result(result: AttachResult) -> dict[str, Any]:
         for address, gateway in result.addresses
     ]
     return {
-        "dns_search_domains": [],
-        "dns_server_ips": [],
+        "dns_search_domains": list(result.dns_search_domains),
+        "dns_server_ips": list(map(str, result.dns_servers)),
         "interfaces": {result.interface: {"mac_address": result.mac, "subnets": subnets}},
     }
 
@@ -193,22 +211,35 @@ def _parse_range(fields: Fields, subnet: IPNetwork) -> Range:
 
 
 def _parse_route(fields: Fields) -> Route:
-    if fields.optional_text("route_type") not in (None, "unicast"):
-        raise GeneveError(f"route type {fields.text('route_type')!r} is not supported by geneve-ovs yet; leave it out")
-    return Route(
-        destination=fields.network("destination"),
-        gateway=fields.address("gateway"),
-        metric=fields.optional_number("metric"),
+    """netavark's checks, which Podman's own command line makes too."""
+    destination, gateway = fields.network("destination"), fields.optional_address("gateway")
+    kind = fields.optional_text("route_type") or "unicast"
+    if kind not in ROUTE_KINDS:
+        raise GeneveError(f"route type {kind!r} is not known; use {', '.join(ROUTE_KINDS)}")
+    if (kind == "unicast") != (gateway is not None):
+        wanted = "needs a gateway" if gateway is None else f"is of type {kind} and has no gateway"
+        raise GeneveError(f"the route to {destination} {wanted}; see --route in podman-network-create(1)")
+    if gateway is not None and gateway.version != destination.version:
+        raise GeneveError(f"the route to {destination} by {gateway} mixes IPv4 and IPv6; use a gateway of one family")
+    return Route(destination=destination, gateway=gateway, metric=fields.optional_number("metric"), kind=kind)
+
+
+def _parse_port(fields: Fields) -> PublishedPort:
+    """One `-p`; a host_ip of "" is any address, a range of 0 or 1 a single port."""
+    protocol = fields.text("protocol")
+    if protocol not in PROTOCOLS:
+        raise GeneveError(f"cannot publish a port of protocol {protocol!r}; use {', '.join(PROTOCOLS)}")
+    count = fields.optional_number("range") or 1
+    host_port, container_port = fields.optional_number("host_port"), fields.optional_number("container_port")
+    if not host_port or not container_port or max(host_port, container_port) + count - 1 > PORT_MAX:
+        raise GeneveError(f"cannot publish {count} port(s) {host_port} as {container_port}: ports are 1 to {PORT_MAX}")
+    return PublishedPort(
+        protocol=protocol,
+        host_port=host_port,
+        container_port=container_port,
+        host_ip=fields.optional_address("host_ip"),
+        count=count,
     )
-
-
-def _readable(definitions: Iterator[dict[str, Any]]) -> Iterator[Network]:
-    """Podman's other networks, of any driver; what we cannot read cannot be compared with."""
-    for definition in definitions:
-        try:
-            yield parse_network(Fields(definition, "network"))
-        except GeneveError:
-            continue
 
 
 def _load(request: bytes) -> dict[str, Any]:

@@ -93,11 +93,24 @@ def test_the_address_of_leaving_packets_can_be_chosen(fabric: Fabric) -> None:
 
 
 def test_an_internal_network_has_no_way_out(fabric: Fabric) -> None:
+    """Not even when the container makes itself a route by the address where the resolver is."""
     host = fabric.hosts[0]
     Fabric([host]).create("net1", *SUBNET, "--internal")
+    container = run(host, "net1", name="c")
 
-    assert not run(host, "net1", name="c").ping(OUTSIDE)
+    assert host.netns_run("c", "ip", "route", "show", "default").stdout == ""
+    assert not container.ping(OUTSIDE)
+    host.netns_run("c", "ip", "route", "add", "default", "via", "192.168.120.1")
+    assert not container.ping(OUTSIDE)
+
+
+def test_an_internal_network_without_names_leaves_the_host_alone(fabric: Fabric) -> None:
+    host = fabric.hosts[0]
+    Fabric([host]).create("net1", *SUBNET, "--internal", "--disable-dns")
+    run(host, "net1", name="c")
+
     assert "netavark_geneve" not in ruleset(host)
+    assert host.run("ip", "-brief", "address", "show", "ovs_net1").stdout.split()[2:] == []
 
 
 def test_a_host_without_firewall_driver_gets_no_rules(fabric: Fabric) -> None:

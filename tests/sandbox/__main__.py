@@ -29,7 +29,8 @@ def main() -> int:
 def _archive() -> bytes:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
-        for path in (HERE.parent / "__init__.py", *sorted(HERE.glob("*.py"))):
+        scripts = (HERE.parent / "__init__.py", HERE.parent / "lab" / "firewalld.sh")
+        for path in (*scripts, *sorted(HERE.glob("*.py"))):
             archive.add(path, str(path.relative_to(HERE.parents[1])))
     return buffer.getvalue()
 

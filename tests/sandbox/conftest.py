@@ -42,6 +42,7 @@ def make_plan(
         Container(id=f"container-{number}", name=f"c{number}", interface=f"eth{number}", addresses=(first + number,)),
         boot_id="boot",
         attempt=os.urandom(8).hex(),
+        dns_port=53,
     )
 
 

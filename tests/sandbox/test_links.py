@@ -1,15 +1,13 @@
-"""links.py and neighbours.py against the real kernel."""
+"""links.py against the real kernel."""
 
 import ipaddress
-import socket
-import struct
 import subprocess
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from netavark_geneve import links, neighbours
+from netavark_geneve import links
 from netavark_geneve.errors import GeneveError
 from netavark_geneve.model import Route, Veth
 
@@ -22,7 +20,8 @@ def plug(veth: Veth) -> None:
     with links.namespace(NETNS) as netns:
         links.create_veth(veth, netns)
         with links.inside(netns):
-            links.configure_container(veth)
+            links.set_up_container(veth)
+            links.address_container(veth)
 
 
 def inside(*arguments: str) -> str:
@@ -149,34 +148,3 @@ def test_the_thread_is_back_home_after_a_failure_inside() -> None:
             assert Path("/proc/thread-self/ns/net").readlink() != home
             raise ZeroDivisionError
         assert Path("/proc/thread-self/ns/net").readlink() == home
-
-
-def test_each_address_is_announced() -> None:
-    veth = replace(make_plan().veth, addresses=(ipaddress.ip_interface("192.168.120.2/24"), IPV6), ipv6=True)
-    plug(veth)
-    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3)) as wire:  # ETH_P_ALL
-        wire.bind((veth.name, 3))
-        wire.settimeout(5)
-        with links.namespace(NETNS) as netns, links.inside(netns):
-            neighbours.announce(veth)
-        frames: list[bytes] = []
-        while not {0x0806, 0x86DD} <= {
-            struct.unpack("!H", frame[12:14])[0] for frame in frames if is_announcement(frame)
-        }:
-            frames.append(wire.recv(2048))
-    mac = bytes.fromhex(veth.mac.replace(":", ""))
-    arp, advertisement = sorted((frame for frame in frames if is_announcement(frame)), key=lambda frame: frame[12:14])
-
-    address = ipaddress.ip_address("192.168.120.2").packed
-    assert arp[:12] == b"\xff" * 6 + mac
-    assert arp[14:] == struct.pack("!HHBBH", 1, 0x0800, 6, 4, 1) + mac + address + bytes(6) + address
-    assert advertisement[6:12] == mac
-    assert advertisement[21] == 255  # hop limit
-    assert advertisement[62:78] == IPV6.ip.packed
-    links.remove_link(veth.name)
-
-
-def is_announcement(frame: bytes) -> bool:
-    """ARP, or an ICMPv6 neighbour advertisement (the kernel itself sends MLD reports and the like)."""
-    kind = struct.unpack("!H", frame[12:14])[0]
-    return kind == 0x0806 or (kind == 0x86DD and frame[20] == 58 and frame[54] == 136)

@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The operator's command, `netavark-geneve`."""
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+
+from . import __version__, log
+from .errors import GeneveError
+from .frontends.netavark import stored_networks
+from .rootless import check_root
+
+
+def main() -> int:
+    """Entry point `netavark-geneve`. Results go to stdout; what failed to stderr, with exit status 1."""
+    log.install(os.environ)
+    arguments = _parse(sys.argv[1:])
+    try:
+        check_root()
+        _reload(os.environ)
+        if arguments.watch:
+            _watch(os.environ)
+    except GeneveError as error:
+        print(f"netavark-geneve {arguments.command}: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        pass
+    return 0
+
+
+def _parse(argv: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="netavark-geneve", description="Look after the networks of geneve-ovs.")
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    reload = commands.add_parser(
+        "reload",
+        help="restore firewall rules, kernel settings and names of all running containers",
+        description="Restore firewall rules, kernel settings and names of all running containers, without"
+        " touching the containers. Run it after somebody flushed the firewall.",
+    )
+    reload.add_argument(
+        "--watch", action="store_true", help="then stay, and do it again each time firewalld has reloaded"
+    )
+    return parser.parse_args(argv)
+
+
+def _reload(environ: Mapping[str, str]) -> None:
+    from .reload import reload
+
+    attached = reload(stored_networks(environ), environ)
+    networks = {network.name for network, _ in attached}
+    print(f"restored {len(attached)} container(s) on {len(networks)} network(s)", flush=True)
+
+
+def _watch(environ: Mapping[str, str]) -> None:
+    from .firewalld import reloads
+
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for _ in reloads():
+        try:
+            _reload(environ)
+        except GeneveError as error:  # Open vSwitch may be away just now; the next reload is another chance
+            log.logger.warning("%s", error)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Make again all that this host has for its running containers outside the switch, as if nothing had flushed it."""
+
+from collections.abc import Iterable, Iterator, Mapping
+
+from . import dns, firewall, firewalld, links, podman, switch, sysctls, tags
+from .errors import Deadline, Failures
+from .log import logger
+from .model import Container, Network
+from .options import parse
+from .plan import plan_gateway, plan_names, plan_publication
+
+DEADLINE = 30.0  # seconds, for a host full of containers
+
+Attached = list[tuple[Network, Container]]
+
+
+def reload(networks: Iterable[Network], environ: Mapping[str, str]) -> Attached:
+    """Restore packet filter, firewalld's zone, kernel settings and names; what there is besides of ours goes.
+
+    OVSDB knows the containers, `networks` are Podman's. A step that fails does not stop the next.
+    """
+    deadline = Deadline(DEADLINE)
+    with switch.connect_all(environ, deadline) as ovs:
+        attached = list(_attached(ovs, {network.id: network for network in networks}))
+        with Failures() as failures:
+            with failures.collected():
+                _restore_ways(attached, environ, deadline)
+            with failures.collected():
+                _restore_names(attached, environ, deadline)
+    return attached
+
+
+def _attached(ovs: switch.Switch, networks: Mapping[str, Network]) -> Iterator[tuple[Network, Container]]:
+    """The containers whose interface is there; without one, it is what a crash left."""
+    for port, found in ovs.all_containers():
+        network = networks.get(found.get("network-id", ""))
+        if network is None:
+            logger.warning("port %s is of network %s, which Podman does not know", port, found.get("network-name"))
+        elif links.find_link(port) is not None:
+            yield network, tags.container(found)
+
+
+def _restore_ways(attached: Attached, environ: Mapping[str, str], deadline: Deadline) -> None:
+    routed = {network.id: network for network, _ in attached}.values()
+    options = {network.id: parse(network.options) for network in routed}
+    gateways = [plan_gateway(network, options[network.id], dns.port(environ)) for network in routed]
+    gateways = [gateway for gateway in gateways if gateway.subnets]
+    publications = [plan_publication(network, options[network.id], container) for network, container in attached]
+    publications = [publication for publication in publications if publication.ports]
+    for gateway in gateways:
+        localhost = any(publication.bridge == gateway.bridge for publication in publications)
+        sysctls.apply(gateway, localhost=localhost)
+    if firewall.is_wanted(environ):
+        if firewalld.is_installed():
+            firewalld.ensure_trusted([subnet for gateway in gateways for subnet, _ in gateway.subnets], deadline)
+        firewall.restore(gateways, publications, podman.find_foreign(environ), deadline)
+
+
+def _restore_names(attached: Attached, environ: Mapping[str, str], deadline: Deadline) -> None:
+    program = dns.find_program(environ)
+    names = [plan_names(network, container) for network, container in attached]
+    if program is not None:
+        dns.replace_all([entry for entry in names if entry is not None], program, environ, deadline)
