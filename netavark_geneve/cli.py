@@ -19,9 +19,10 @@ def main() -> int:
     arguments = _parse(sys.argv[1:])
     try:
         check_root()
-        _reload(os.environ)
         if arguments.watch:
             _watch(os.environ)
+        else:
+            _reload(os.environ)
     except GeneveError as error:
         print(f"netavark-geneve {arguments.command}: {error}", file=sys.stderr)
         return 1
@@ -58,7 +59,9 @@ def _watch(environ: Mapping[str, str]) -> None:
     from .firewalld import reloads
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    for _ in reloads():
+    events = reloads()  # listens from now on, so that none is missed meanwhile
+    _reload(environ)
+    for _ in events:
         try:
             _reload(environ)
         except GeneveError as error:  # Open vSwitch may be away just now; the next reload is another chance

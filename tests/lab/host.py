@@ -8,7 +8,7 @@ from .machine import HERE, Machine
 from .snapshot import Snapshot, snapshot
 
 Daemon = Literal["ovs-vswitchd", "ovsdb-server"]
-SCRIPT = (HERE / "switch.sh").read_text()
+SWITCH, FIREWALLD = ((HERE / name).read_text() for name in ("switch.sh", "firewalld.sh"))
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,18 @@ class Host(Machine):
     def thaw(self, daemon: Daemon) -> None:
         self._run("signal", daemon, "CONT")
 
+    def start_firewalld(self) -> None:
+        """Start firewalld as Debian configures it; its default zone lets nobody in, not even the peers."""
+        self.run("sh", "-c", FIREWALLD, "firewalld.sh", "start")
+
+    def restart_firewalld(self) -> None:
+        """Stop it and start it again: it forgets what was not made permanent."""
+        self.run("sh", "-c", FIREWALLD, "firewalld.sh", "restart")
+
+    def stop_firewalld(self) -> None:
+        """Stop it, and the bus; its rules go with it."""
+        self.run("sh", "-c", FIREWALLD, "firewalld.sh", "stop")
+
     def link_down(self) -> None:
         """Pull the underlay's cable."""
         self.underlay.run("ip", "link", "set", self.name, "down")
@@ -81,4 +93,4 @@ class Host(Machine):
             "IPV4": f"{self.address}/24",
             "IPV6": f"{self.address6}/64",
         }
-        self.run("sh", "-c", SCRIPT, "switch.sh", function, *arguments, env=env)
+        self.run("sh", "-c", SWITCH, "switch.sh", function, *arguments, env=env)

@@ -24,7 +24,7 @@ NOT_SOURCE = (
     *("tests", "docs", "packaging", "CHANGELOG*", "Makefile"),
 )
 PIP = f"python3 -m pip --quiet --no-input --python {VENV}/bin/python install --root-user-action=ignore"
-PYPI = "setuptools wheel pyroute2 ovsdbapp netaddr ovs pytest"
+PYPI = "setuptools wheel pyroute2 ovsdbapp netaddr ovs jeepney pytest"
 ENVIRONMENTS = {
     "debian": f"python3 -m venv --system-site-packages --without-pip {VENV}",
     "pypi": f"python3 -m venv --without-pip {VENV}; {PIP} {PYPI}",

@@ -15,9 +15,10 @@ PACKAGES = (
     # the subject
     *("podman", "netavark", "aardvark-dns", "crun", "conmon", "catatonit", "openvswitch-switch"),
     *("uidmap", "fuse-overlayfs", "passt"),  # rootless Podman
+    *("firewalld", "dbus"),  # a firewall that a host may have; there is no init that would start it
     # the plugin and its tests
     *("python3", "python3-venv", "python3-pip", "python3-setuptools", "python3-wheel", "python3-pytest"),
-    *("python3-pyroute2", "python3-ovsdbapp", "python3-netaddr", "python3-openvswitch"),
+    *("python3-pyroute2", "python3-ovsdbapp", "python3-netaddr", "python3-openvswitch", "python3-jeepney"),
     # the tester's tools
     *("iproute2", "iputils-ping", "iputils-arping", "tcpdump", "socat", "nftables", "ethtool", "procps"),
     *("strace", "curl", "busybox-static", "less", "bash", "ca-certificates"),

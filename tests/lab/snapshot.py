@@ -20,6 +20,11 @@ section rules; ip rule; ip -6 rule
 section firewall; nft --stateless list ruleset
 section namespaces; files /run/netns -mindepth 1
 section networks; files /run/containers/networks
+section state; files /run/netavark-geneve -mindepth 1
+files /run/netavark-geneve -type f -exec grep -aH '' {} +
+section zones # of firewalld, if it runs; a line for each list that a zone has
+[ ! -S /run/dbus/system_bus_socket ] || { firewall-cmd --get-active-zones 2>/dev/null || true; } |
+    awk '/^[^ ]/ { zone = $1 } /^ / { print zone ":" $0 }'
 section settings; files /run/sysctl.d -type f -exec grep -H '' {} +
 section sysctls
 cd /proc/sys/net # of the interfaces only the one that is always there; some values cannot be read
@@ -98,7 +103,7 @@ def _links(text: str) -> Iterator[str]:
 def _firewall(text: str) -> Iterator[str]:
     """A line for each rule, with the table and the chain it is in."""
     path: list[str] = []
-    for line in map(str.strip, text.splitlines()):
+    for line in map(str.strip, re.sub(r"\{ # progname .*", "{", text).splitlines()):
         if line.endswith("{"):
             path.append(line.removesuffix(" {"))
             yield " ".join(path)

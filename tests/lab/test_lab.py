@@ -103,6 +103,46 @@ def test_daemons_stop_and_come_back(host: Host) -> None:
     assert not diff(before, host.snapshot())
 
 
+def test_firewalld_starts_and_stops_and_leaves_nothing(host: Host) -> None:
+    before = host.snapshot()
+    host.start_firewalld()
+    assert host.run("firewall-cmd", "--get-default-zone").stdout == "public\n"
+    running = host.snapshot()
+    assert "+firewall: table inet firewalld" in diff(before, running)
+    host.run("firewall-cmd", "--zone=trusted", "--add-source=10.1.0.0/24")
+    assert "+zones: trusted:  sources: 10.1.0.0/24" in diff(running, host.snapshot())
+    host.restart_firewalld()
+    assert not diff(running, host.snapshot())
+    host.stop_firewalld()
+    assert not diff(before, host.snapshot())
+
+
+def test_firewalld_keeps_strangers_out_and_the_underlay_up(lab: Lab) -> None:
+    host, peer = lab.hosts
+    connect = ("socat", "-u", "/dev/null", f"TCP:{host.address}:8080,connect-timeout=1")
+    with host.popen("socat", "-u", "TCP-LISTEN:8080,fork,reuseaddr", "STDOUT", stdout=subprocess.DEVNULL) as server:
+        peer.sh('for _ in $(seq 50); do "$@" && exit; sleep 0.1; done', *connect)
+        host.start_firewalld()
+        try:
+            assert peer.run(*connect, check=False).returncode
+            peer.run("ping", "-c1", "-w9", host.name)
+            host.run("firewall-cmd", "--add-port=8080/tcp")
+            peer.run(*connect)
+        finally:
+            host.stop_firewalld()
+            server.kill()
+
+
+def test_files_of_the_plugin_show_in_a_snapshot_with_their_content(host: Host) -> None:
+    before = host.snapshot()
+    host.write("/run/netavark-geneve/net1/left", "one\ntwo\n")
+    seen = diff(before, host.snapshot())
+    host.run("rm", "-r", "/run/netavark-geneve")
+    for line in ("net1", "net1/left", "net1/left:one", "net1/left:two"):
+        assert f"+state: /run/netavark-geneve/{line}\n" in f"{seen}\n"
+    assert not diff(before, host.snapshot())
+
+
 def test_a_host_joins_and_nothing_is_left_of_a_lab() -> None:
     before = _machine()
     with Lab(hosts=1) as lab:
