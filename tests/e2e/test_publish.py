@@ -10,12 +10,12 @@ from tests.lab import Host
 
 from .conftest import MakeFabric
 from .fabric import IMAGE, Container, Fabric, create, refusal, run
+from .web import fetch, serve
 from .wire import wait_until
 
 SUBNET = ("--subnet", "192.168.120.0/24")
 SUBNET6 = ("--subnet", "fd00:120::/64")
 OTHER = ("--subnet", "192.168.121.0/24")
-WEB = ("sh", "-c", "echo $NAME >/var/www/index.html; exec httpd -f -p [::]:80 -h /var/www")
 
 
 @pytest.fixture
@@ -24,20 +24,6 @@ def fabric(make_fabric: MakeFabric) -> Fabric:
     fabric = make_fabric(3)
     fabric.configure()
     return fabric
-
-
-def serve(host: Host, network: str, *options: str, name: str) -> Container:
-    """A web server that tells its name."""
-    return run(host, network, "-e", f"NAME={name}", *options, name=name, command=WEB)
-
-
-def fetch(host: Host, address: str, port: int, inside: Container | None = None) -> str:
-    """What a web server says to a client on the host, or inside a container of it; "" when it is not reached."""
-    url = f"http://[{address}]:{port}/" if ":" in address else f"http://{address}:{port}/"
-    command = ("curl", "-sS", "--globoff", "--connect-timeout", "3", "--max-time", "10", "--noproxy", "*", url)
-    if inside is None:
-        return host.run(*command, check=False).stdout.strip()
-    return host.netns_run(inside.name, *command, check=False).stdout.strip()
 
 
 @contextmanager
