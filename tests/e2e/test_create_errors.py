@@ -103,8 +103,8 @@ PODMANS = {
         ["--gateway 192.168.122.1", "--subnet 192.168.121.0/24"],
     ),
     "a gateway of nobody": (
-        f"{SUBNET} --internal --gateway 192.168.121.1",
-        ["--internal", "no gateway", "leave out either --gateway or --internal"],
+        f"{SUBNET} --internal --disable-dns --gateway 192.168.121.1",
+        ["--internal", "without DNS has no gateway", "leave out --gateway or --disable-dns"],
     ),
     "an interface name too long": (
         f"{SUBNET} --interface-name sixteen-letters-",
@@ -116,9 +116,11 @@ PODMANS = {
         ["underlay", "choose another", "--interface-name"],
     ),
     "a bridge of the host": (f"{SUBNET} --interface-name br-phy", ["br-phy", "choose another", "--interface-name"]),
-    "addresses by DHCP": (f"{SUBNET} --ipam-driver dhcp", ["'dhcp'", "leave out --ipam-driver, or use host-local"]),
-    "no addresses": ("--ipam-driver none", ["'none'", "leave out --ipam-driver, or use host-local"]),
-    "a DNS server": (f"{SUBNET} --dns 192.168.0.1", ["DNS", "--dns", "leave it out"]),
+    "addresses by DHCP": (f"{SUBNET} --ipam-driver dhcp", ["'dhcp'", "use host-local", "or none"]),
+    "a DNS server without a resolver": (
+        f"{SUBNET} --gateway 192.168.121.250 --dns 192.168.0.1",
+        ["--dns has no effect", "no gateway in the network", "leave it out"],
+    ),
 }
 FILES = {
     "syntax": ('hosts = ["192.168.0.10"', ["not valid TOML", "Unclosed array"]),
@@ -219,7 +221,7 @@ def test_a_subnet_that_another_network_has(host: Host, driver: str) -> None:
 def test_internal_networks_may_have_the_same_subnet(host: Host) -> None:
     """They have no address on the host, so they never meet."""
     for name in ("first", "second"):
-        create(host, name, "--internal", "--subnet", "192.168.121.0/24")
+        create(host, name, "--internal", "--disable-dns", "--subnet", "192.168.121.0/24")
 
     first, second = run(host, "first", name="c1"), run(host, "second", name="c2")
     third = run(host, "second", name="c3")

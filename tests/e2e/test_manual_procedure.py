@@ -52,6 +52,6 @@ def test_the_ranges_of_the_procedure_itself_work_too(make_fabric: MakeFabric) ->
         assert "slot" not in network["options"]
         containers.append(run(host, "net1", name="c"))
 
-    assert [container.address for container in containers] == ["192.168.120.1", "192.168.120.129"]
+    assert [container.address for container in containers] == ["192.168.120.2", "192.168.120.130"]
     assert containers[0].ping(containers[1].address)
     assert containers[1].ping(containers[0].address)

@@ -72,10 +72,10 @@ def test_names_aliases_short_ids_and_host_names(host: Host) -> None:
     for name in ("web", "www", "frontend", short, "web.dns.podman"):
         assert resolve(client, name) == [web.address], name
     assert resolve(client, "web", AAAA) == ["fd00:120::2"]
-    assert client.sh("ping -c1 -w9 web | head -1").startswith(f"PING web ({web.address})")
+    assert client.sh("ping -4 -c1 -w9 web | head -1").startswith(f"PING web ({web.address})")
     assert sorted(nameservers(client)) == ["192.168.120.1", "fd00:120::1"]
     assert search(client) == "dns.podman"  # as netavark 1.14 does it
-    assert resolve(client, "nobody") == []
+    assert resolve(client, "nobody.dns.podman") == []
 
 
 def test_a_name_goes_with_its_container_and_the_resolver_with_the_last(host: Host) -> None:
@@ -86,10 +86,10 @@ def test_a_name_goes_with_its_container_and_the_resolver_with_the_last(host: Hos
     other = run(host, "net2", name="other")
 
     assert resolve(client, "other", server="192.168.121.1") == [other.address]
-    assert resolve(other, "web") == []  # not on its network
+    assert resolve(other, "web.dns.podman") == []  # not on its network
 
     host.run("podman", "rm", "-f", "-t0", "web")
-    wait_until(lambda: resolve(client, "web", server="192.168.120.1") == [], "the name to go")
+    wait_until(lambda: resolve(client, "web.dns.podman", server="192.168.120.1") == [], "the name to go")
     host.run("podman", "rm", "-f", "-t0", "client", "other")
     assert host.run("pgrep", "-f", DIRECTORY, check=False).stdout == ""
     assert host.run("ls", DIRECTORY, check=False).returncode != 0
@@ -218,4 +218,4 @@ def test_names_end_at_the_host(make_fabric: MakeFabric) -> None:
     one, other = fabric.run("net1")
 
     assert one.ping(other.address)
-    assert resolve(one, other.name) == []
+    assert resolve(one, f"{other.name}.dns.podman") == []

@@ -29,7 +29,7 @@ def test_a_flushed_firewall_is_restored(fabric: Fabric, command: str) -> None:
     for number, network in enumerate(("net1", "net2")):
         create(one, network, "--subnet", f"192.168.12{number}.0/24", "--subnet", f"fd00:12{number}::/64")
     web = serve(one, "net1", "-p", "8080:80", "-p", "127.0.0.1:9000-9002:9000-9002/udp", name="web")
-    serve(one, "net2", "-p", f"{one.address}:8081:80", "--network", "net1", name="other")
+    serve(one, "net2", "-p", f"{one.address}:8081:80", name="other")
     before, running = ruleset(one), one.run("podman", "ps", "--format", "{{.ID}} {{.StartedAt}}").stdout
 
     one.run("nft", "flush", "ruleset")

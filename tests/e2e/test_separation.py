@@ -34,7 +34,7 @@ def test_equal_internal_subnets_are_two_networks(make_fabric: MakeFabric) -> Non
     fabric = make_fabric(3)
     fabric.configure()
     for name in ("blue", "green"):
-        fabric.create(name, "--internal", "--subnet", SUBNET)
+        fabric.create(name, "--internal", "--disable-dns", "--subnet", SUBNET)
 
     blues = fabric.each(lambda host: run(host, f"blue:mac=02:00:00:00:0b:0{host.index}", name=f"blue{host.index}"))
     greens = fabric.each(lambda host: run(host, f"green:mac=02:00:00:00:0a:0{host.index}", name=f"green{host.index}"))
@@ -54,7 +54,7 @@ def test_an_address_that_only_the_other_network_has_is_nobody(make_fabric: MakeF
     fabric = make_fabric(2)
     fabric.configure()
     for name in ("blue", "green"):
-        fabric.create(name, "--internal", "--subnet", SUBNET)
+        fabric.create(name, "--internal", "--disable-dns", "--subnet", SUBNET)
     one, other = fabric.hosts
     asking = run(one, "blue", name="asking")
     neighbour = run(other, "blue", name="neighbour")
@@ -70,7 +70,7 @@ def test_no_host_answers_on_an_internal_network(make_fabric: MakeFabric) -> None
     """Not even the container's own, whose kernel sees the host's end of the veth besides the switch."""
     fabric = make_fabric(2)
     fabric.configure()
-    fabric.create("blue", "--internal", "--subnet", SUBNET)
+    fabric.create("blue", "--internal", "--disable-dns", "--subnet", SUBNET)
     for container in fabric.run("blue"):
         for host in fabric.hosts:
             assert answers(container, host.address, timeout=1) == set()
