@@ -25,8 +25,11 @@ def main() -> int:
     with Lab(hosts=2, name="bench") as lab:
         fabric = Fabric(lab.hosts)
         fabric.configure()
-        fabric.create("geneve", "--subnet", "10.90.0.0/16")
-        lab.hosts[0].run("podman", "network", "create", "--subnet", "10.91.0.0/16", "--disable-dns", "bridge-nft")
+        fabric.create("geneve", "--subnet", "10.90.0.0/16", "--disable-dns")
+        fabric.create("full", "--subnet", "10.92.0.0/16")
+        podman_network = ("podman", "network", "create", "--subnet")
+        lab.hosts[0].run(*podman_network, "10.91.0.0/16", "--disable-dns", "bridge-nv")
+        lab.hosts[0].run(*podman_network, "10.93.0.0/16", "full-nv")
         remote = run(lab.hosts[1], "geneve", name="remote")
         versions = lab.hosts[0].sh("podman --version; /usr/lib/podman/netavark --version; ovs-vswitchd --version")
         results = work(lab.hosts[0], remote.host, remote.address)
@@ -54,7 +57,8 @@ def work(host: Host, remote: Host, address: str) -> dict[str, Any]:
     return dict(json.loads(done.stdout))
 
 
-NETWORKS = ("geneve", "bridge-nft")
+NETWORKS = ("geneve", "bridge-nv", "full", "full-nv")
+PAIRS = {"plain": ("geneve", "bridge-nv"), "names, two ports": ("full", "full-nv")}
 
 
 def render(results: dict[str, Any], machine: str, versions: list[str]) -> str:
@@ -67,15 +71,16 @@ def render(results: dict[str, Any], machine: str, versions: list[str]) -> str:
         "",
         f"Medians of {ROUNDS} interleaved rounds, 95th percentile in parentheses, in milliseconds.",
         "",
-        "| containers attached | call | geneve-ovs | netavark bridge, nftables | ratio |",
-        "|---|---|---|---|---|",
+        "| containers attached | network | call | geneve-ovs | netavark bridge, nftables | ratio |",
+        "|---|---|---|---|---|---|",
     ]
     for count in COUNTS:
         samples = results[str(count)]["samples"]
-        for verb in ("setup", "teardown"):
-            ours, theirs = samples[f"{verb} geneve"], samples[f"{verb} bridge-nft"]
-            ratio = statistics.median(ours) / statistics.median(theirs)
-            rows.append(f"| {count} | {verb} | {shown(ours)} | {shown(theirs)} | {ratio:.2f} |")
+        for kind, (our_network, their_network) in PAIRS.items():
+            for verb in ("setup", "teardown"):
+                ours, theirs = samples[f"{verb} {our_network}"], samples[f"{verb} {their_network}"]
+                ratio = statistics.median(ours) / statistics.median(theirs)
+                rows.append(f"| {count} | {kind} | {verb} | {shown(ours)} | {shown(theirs)} | {ratio:.2f} |")
     rows += ["", "## Where a setup's time goes", "", STEPS, "", *steps(results)]
     rows += ["", "## First answer", "", ANSWERED.format(rounds=ANSWERS), ""]
     rows += ["| echo request | median | maximum | over 500 ms |", "|---|---|---|---|"]
@@ -112,8 +117,9 @@ def shown(samples: list[float]) -> str:
 
 
 CONDITIONS = """Real `netavark setup` and `netavark teardown`, from spawn to exit, {machine}, {versions}.
-Open vSwitch runs its userspace datapath and one tunnel. Both networks are without DNS. The plugin starts cold: every
-call pays for Python and its libraries."""
+Open vSwitch runs its userspace datapath and one tunnel for each network. "Plain" is without DNS and ports; "names, two
+ports" has Podman's default DNS (aardvark-dns, on both sides), and each container publishes two ports. The plugin starts
+cold: every call pays for Python and its libraries."""
 
 STEPS = """Milliseconds, from the plugin's own debug log. "Own work" is everything between the end of the imports and
 the answer, but for the wait until ovsdb-server and ovs-vswitchd have taken the change."""

@@ -17,7 +17,10 @@ from contextlib import contextmanager
 from typing import Any
 
 NETAVARK = "/usr/lib/podman/netavark"
-COMMAND = (NETAVARK, "--config", "/run/bench", "--rootless", "false", "--plugin-directory", "/usr/libexec/netavark")
+COMMAND = (
+    *(NETAVARK, "--config", "/run/bench", "--rootless", "false", "--plugin-directory", "/usr/libexec/netavark"),
+    *("--aardvark-binary", "/usr/lib/podman/aardvark-dns"),
+)
 EXTRA = 900  # the container that comes and goes
 PING_TIMEOUT = 3.0  # seconds; an ARP request that is lost costs one
 STEP = re.compile(r"\[DEBUG geneve-ovs\] (.+): ([0-9.]+) ms")
@@ -44,12 +47,13 @@ class Containers:
             "container_name": f"bench{number}",
             "networks": {
                 network: {
-                    "interface_name": f"{network[:6]}0",
+                    "interface_name": f"{network}0",
                     "static_ips": [self.address(gateway, number)],
                     "aliases": [],
                 }
             },
             "network_info": {network: definition},
+            "port_mappings": self.ports(number) if network.startswith("full") else [],
         }
         environ = {**os.environ, "NETAVARK_FW": "nftables", "RUST_LOG": "netavark=debug" if steps else "netavark=warn"}
         start = time.perf_counter()
@@ -66,6 +70,12 @@ class Containers:
         if done.returncode:
             raise SystemExit(f"netavark {verb} on {network} failed: {done.stdout}{done.stderr}")
         return elapsed, {name: float(value) for name, value in STEP.findall(done.stderr)}
+
+    @staticmethod
+    def ports(number: int) -> list[dict[str, Any]]:
+        """Two published ports of the container's own."""
+        mapping = {"protocol": "tcp", "host_ip": "", "container_port": 80, "range": 1}
+        return [{**mapping, "host_port": 10000 + 2 * number + offset} for offset in range(2)]
 
     @staticmethod
     def address(gateway: list[str], number: int) -> str:
