@@ -49,6 +49,7 @@ def attach(network: Network, container: Container, netns_path: str, environ: Map
             if left is not None:
                 leave(ovs, network, container, environ, deadline)
                 links.remove_link(left)
+            links.ensure_name_free(veth)  # else the undo would remove what is somebody else's
             undo.callback(_undo, links.remove_link, veth.name)
             links.create_veth(veth, netns)
             with links.inside(netns):
@@ -97,10 +98,9 @@ def _open(plan: AttachPlan, environ: Mapping[str, str], deadline: Deadline) -> N
     """Let packets out, and in to the published ports."""
     if not plan.gateway.subnets or not firewall.is_wanted(environ):
         return
-    if firewalld.is_installed():
-        if plan.publication.ports:
-            firewalld.check_can_publish(deadline)
-        firewalld.ensure_trusted([subnet for subnet, _ in plan.gateway.subnets], deadline)
+    if plan.publication.ports:
+        firewalld.check_can_publish(deadline)
+    firewalld.ensure_trusted([subnet for subnet, _ in plan.gateway.subnets], deadline)
     firewall.ensure(plan.gateway, plan.publication, podman.find_foreign(environ), deadline)
 
 

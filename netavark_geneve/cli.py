@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
 from . import __version__, log
 from .errors import GeneveError
@@ -27,7 +28,7 @@ def main() -> int:
         print(f"netavark-geneve {arguments.command}: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        pass
+        return 130  # as a shell says of SIGINT
     return 0
 
 
@@ -59,13 +60,14 @@ def _watch(environ: Mapping[str, str]) -> None:
     from .firewalld import reloads
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    events = reloads()  # listens from now on, so that none is missed meanwhile
-    _reload(environ)
-    for _ in events:
-        try:
-            _reload(environ)
-        except GeneveError as error:  # Open vSwitch may be away just now; the next reload is another chance
-            log.logger.warning("%s", error)
+    with suppress(KeyboardInterrupt):
+        events = reloads()  # listens from now on, so that none is missed meanwhile
+        _reload(environ)
+        for _ in events:
+            try:
+                _reload(environ)
+            except GeneveError as error:  # Open vSwitch may be away just now; the next reload is another chance
+                log.logger.warning("%s", error)
 
 
 if __name__ == "__main__":

@@ -102,7 +102,8 @@ def _check_supported(network: Network, options: Options) -> None:
     for subnet in network.subnets:
         if subnet.subnet.is_multicast or subnet.subnet.is_loopback or subnet.subnet.is_link_local:
             raise GeneveError(f"--subnet {subnet.subnet} cannot be that of a network; use a private one")
-        if network.internal and subnet.gateway is not None and not network.dns_enabled:
+        has_resolver = network.dns_enabled and options.mode != UNMANAGED
+        if network.internal and subnet.gateway is not None and not has_resolver:
             raise GeneveError("an --internal network without DNS has no gateway; leave out --gateway or --disable-dns")
 
 
@@ -158,6 +159,10 @@ def _gateway(subnet: Subnet, network: Network, managed: bool, lease_range: Range
     if network.internal and not (network.dns_enabled and managed):
         return None  # with DNS it is where the resolver listens, and no more
     if subnet.gateway is not None:
+        if network.internal and subnet.gateway not in lease_range:
+            raise GeneveError(
+                f"--gateway {subnet.gateway} of an --internal network is its resolver's, inside {lease_range}"
+            )
         return subnet.gateway
     return _first_host(subnet.subnet, lease_range) if managed else subnet.subnet.network_address + 1
 
@@ -190,11 +195,20 @@ def _check_conflicts(network: Network, facts: HostFacts) -> None:
         if one.subnet.version == other.subnet.version and one.subnet.overlaps(other.subnet):
             raise GeneveError(f"subnets {one.subnet} and {other.subnet} of this network overlap; leave one out")
     if network.options.get("mode") == UNMANAGED:
-        return  # the bridge and its addresses are the user's
+        _check_not_ours(network, facts)  # the bridge and its addresses are the user's
+        return
     _check_bridge_free(network, facts)
     if any(subnet.gateway is not None for subnet in network.subnets):
         for subnet in network.subnets:
             _check_subnet_free(network, subnet.subnet, facts)
+
+
+def _check_not_ours(network: Network, facts: HostFacts) -> None:
+    for other in facts.networks:
+        if other.driver == naming.OWNER and other.bridge == network.bridge and other.options.get("mode") != UNMANAGED:
+            raise GeneveError(
+                f"bridge {network.bridge} is that of network {other.name}, not yours; use another or that network"
+            )
 
 
 def _check_bridge_free(network: Network, facts: HostFacts) -> None:

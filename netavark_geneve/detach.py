@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Take a container off a network: by tags, to the end, as often as one likes."""
 
+import ipaddress
+import os
 from collections.abc import Mapping
 
 from . import links, naming, switch
@@ -11,7 +13,7 @@ from .model import Container, Network
 DEADLINE = 5.0  # seconds; Podman holds its network lock meanwhile
 
 
-def detach(network: Network, container: Container, environ: Mapping[str, str]) -> None:
+def detach(network: Network, container: Container, netns_path: str, environ: Mapping[str, str]) -> None:
     """Remove port and veth; with the last container the bridge and its tunnels.
 
     Works without the container's namespace, and when nothing is left to remove. A step that fails does
@@ -32,7 +34,23 @@ def detach(network: Network, container: Container, environ: Mapping[str, str]) -
             with failures.collected():
                 forget(network, container, environ, deadline, is_needed=lambda: True)
         with failures.collected():
+            _remove_routes(network, container, netns_path)
+        with failures.collected():
             if port is not None:
                 links.remove_link(port)
             else:
                 links.remove_by_alias(naming.alias(network.name, container.name, container.id, container.interface))
+
+
+def _remove_routes(network: Network, container: Container, netns_path: str) -> None:
+    """The network's own routes that stay without its interface: blackholes, and those by another interface."""
+    prefixes = {
+        address: subnet.subnet.prefixlen
+        for address in container.addresses
+        for subnet in network.subnets
+        if address in subnet.subnet
+    }
+    addresses = [ipaddress.ip_interface(item) for item in prefixes.items()]
+    if network.routes and os.path.exists(netns_path):
+        with links.namespace(netns_path) as netns, links.inside(netns):
+            links.remove_routes(network.routes, addresses)

@@ -42,7 +42,9 @@ SOURCES = {4: "sources4", 6: "sources6"}  # subnet of a network -> network/BRIDG
 PORTS = {4: "ports4", 6: "ports6"}  # protocol, port -> published/BRIDGE/CONTAINER
 HOST_PORTS = {4: "hostports4", 6: "hostports6"}  # address of this host, protocol, port -> the same
 BRIDGES, ISOLATED, STRICT = "bridges", "isolated", "strict"  # of our networks; the latter by their option isolate
+INTERNAL = "internal"  # those of our bridges that forward nothing
 FOREIGN, FOREIGN_ISOLATED = "foreign", "foreign_isolated"  # of networks that netavark's bridge driver made
+SETS = (BRIDGES, ISOLATED, STRICT, INTERNAL, FOREIGN, FOREIGN_ISOLATED)
 APART = (  # from, to: what forwarding must not join
     *((ISOLATED, ISOLATED), (STRICT, BRIDGES), (BRIDGES, STRICT)),
     *((STRICT, FOREIGN), (FOREIGN, STRICT), (ISOLATED, FOREIGN_ISOLATED), (FOREIGN_ISOLATED, ISOLATED)),
@@ -143,7 +145,7 @@ def _skeleton(gateways: Sequence[Gateway], foreign: Foreign) -> list[Command]:
             _verdicts(name, [f"ipv{version}_addr", "inet_proto", "inet_service"])
             for version, name in HOST_PORTS.items()
         ),
-        *(add("set", name=name, type="ifname") for name in (BRIDGES, ISOLATED, STRICT, FOREIGN, FOREIGN_ISOLATED)),
+        *(add("set", name=name, type="ifname") for name in SETS),
         flush("set", FOREIGN),
         *elements("add", FOREIGN, foreign.bridges),
         flush("set", FOREIGN_ISOLATED),
@@ -182,8 +184,13 @@ def _hooks() -> Iterator[tuple[str, str, str, int, list[list[Expression]]]]:
         for one, other in ((f"@{STRICT}", PODMAN), (PODMAN, f"@{STRICT}"))
     ]
     # What is published is reached from anywhere; what conntrack cannot place would leave untranslated.
-    invalid = [ours_in, conntrack("state", "invalid"), {"drop": None}]
-    yield "forward", "filter", "forward", 0, [invalid, [conntrack("status", "dnat"), {"accept": None}], *apart, *podman]
+    passing = [
+        # The kernel forgets that an interface does not forward when forwarding is switched on for all.
+        *([interface(direction, f"@{INTERNAL}"), {"drop": None}] for direction in ("iif", "oif")),
+        [ours_in, conntrack("state", "invalid"), {"drop": None}],
+        [conntrack("status", "dnat"), {"accept": None}],
+    ]
+    yield "forward", "filter", "forward", 0, [*passing, *apart, *podman]
 
 
 def _network(gateway: Gateway) -> list[Command]:
@@ -191,7 +198,7 @@ def _network(gateway: Gateway) -> list[Command]:
     chain = _network_chain(gateway.bridge)
     commands = [flush("chain", chain)]
     levels = {"false": [BRIDGES], "true": [BRIDGES, ISOLATED], "strict": [BRIDGES, ISOLATED, STRICT]}[gateway.isolate]
-    for name in levels:
+    for name in levels if gateway.forwards else [*levels, INTERNAL]:
         commands += elements("add", name, [gateway.bridge])
     commands += _resolver(gateway)
     if not gateway.forwards:
@@ -278,11 +285,13 @@ def _taken(publication: Publication, objects: list[dict[str, Any]]) -> set[Key]:
     for verdicts in (item["map"] for item in objects if "map" in item):
         for element in verdicts.get("elem", []):
             if (verdicts["name"], str(element[0])) in wanted and _target(element) != chain:
-                other = _target(element).rpartition("/")[2]
-                if other != chain.rpartition("/")[2]:
+                kind, _, other = _target(element).partition("/")
+                if kind == "resolver":
+                    raise GeneveError(f"port {DNS_PORT} of {other} is that of the resolver; choose another -p")
+                if other.rpartition("/")[2] != chain.rpartition("/")[2]:
                     port = "/".join(map(str, reversed(element[0]["concat"])))
                     raise GeneveError(
-                        f"port {port} is already published by container {other}; choose another -p"
+                        f"port {port} is already published by container {other.rpartition('/')[2]}; choose another -p"
                         " ('netavark-geneve reload' forgets the ports of containers that are gone)"
                     )
                 taken.add((verdicts["name"], str(element[0])))

@@ -54,7 +54,8 @@ def forget(
             with failures.collected():
                 firewall.remove(bridge, container.id, deadline, is_needed=is_needed, has_ports=bool(container.ports))
         if not is_needed():
-            with failures.collected():
-                firewalld.remove_trusted(routed, deadline)
+            if firewall.is_wanted(environ):
+                with failures.collected():
+                    firewalld.remove_trusted(routed, deadline)
             with failures.collected():
                 sysctls.remove(bridge)

@@ -9,7 +9,7 @@ import errno
 import ipaddress
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -65,6 +65,18 @@ def inside(netns: int) -> Iterator[None]:
         os.close(home)
 
 
+def ensure_name_free(veth: Veth) -> None:
+    """Remove what an attempt left that was killed half-way; raise GeneveError when the name is somebody else's."""
+    index = find_link(veth.name)
+    if index is None:
+        return
+    with IPRoute() as ipr, _netlink(f"look at {veth.name}"):
+        alias = ipr.get_links(index)[0].get_attr("IFLA_IFALIAS")
+    if alias != veth.alias:
+        raise GeneveError(f"this host already has an interface {veth.name}; choose another host_interface_name")
+    remove_link(veth.name)
+
+
 def create_veth(veth: Veth, netns: int) -> None:
     """Make the pair in one message, the container's end born inside its namespace.
 
@@ -111,7 +123,17 @@ def address_container(veth: Veth) -> None:
                 _netlink(f"add the route to {route.destination} {way} in the container"),
                 _ignoring(errno.EEXIST),
             ):
-                _add_route(ipr, index, route)
+                _change_route(ipr, "append", route, index if _is_on_link(route, veth.addresses) else None)
+
+
+def remove_routes(routes: Iterable[Route], addresses: Iterable[Interface]) -> None:
+    """Delete the routes that do not go with the interface; runs inside the container's namespace. Gone is fine."""
+    addresses = tuple(addresses)
+    with IPRoute() as ipr:
+        for route in routes:
+            if not _is_on_link(route, addresses):
+                with _netlink(f"delete the route to {route.destination} in the container"), _ignoring(errno.ESRCH):
+                    _change_route(ipr, "del", route, None)
 
 
 def configure_bridge(bridge: Bridge) -> None:
@@ -227,15 +249,21 @@ def _add_address(ipr: IPRoute, index: int, address: Interface) -> None:
         )
 
 
-def _add_route(ipr: IPRoute, index: int, route: Route) -> None:
-    way = {"type": route.kind} if route.gateway is None else {"gateway": str(route.gateway), "oif": index}
+def _is_on_link(route: Route, addresses: Iterable[Interface]) -> bool:
+    """Whether the route's gateway is a neighbour; otherwise it is one by another interface, or there is none."""
+    return any(route.gateway in address.network for address in addresses if route.gateway is not None)
+
+
+def _change_route(ipr: IPRoute, verb: str, route: Route, index: int | None) -> None:
+    way = {"type": route.kind} if route.gateway is None else {"gateway": str(route.gateway)}
     ipr.route(
-        # Not "add": a container on two networks has two default routes of one metric; the first one is used.
-        "append",
+        # Not "add" for a new one: a container on two networks has two default routes of one metric; the first is used.
+        verb,
         dst=str(route.destination),
         priority=ROUTE_METRIC if route.metric is None else route.metric,
         family=_FAMILY[route.destination.version],
         **way,
+        **({} if index is None else {"oif": index}),
     )
 
 
@@ -256,7 +284,8 @@ def _enable_ipv6(veth: Veth) -> None:
 def _write_sysctl(veth: Veth, path: str, value: str) -> None:
     file = Path("/proc/sys/net", path.format(veth.interface))
     try:
-        file.write_text(value)
+        if file.read_text(encoding="ascii").strip() != value:  # /proc may be read-only where all is well already
+            file.write_text(value, encoding="ascii")
     except FileNotFoundError as error:
         # A kernel without IPv6 has nothing to be quietened.
         if veth.ipv6:
@@ -286,7 +315,8 @@ def _netlink(step: str) -> Iterator[None]:
     except NetlinkError as error:
         if error.code == errno.EEXIST:
             raise GeneveError(f"cannot {step}: that name or address is already taken there; choose another") from error
-        raise GeneveError(f"cannot {step}: {os.strerror(error.code)}") from error
+        hint = "; is IPv6 enabled on this interface and in the kernel?" if error.code == errno.EACCES else ""
+        raise GeneveError(f"cannot {step}: {os.strerror(error.code)}{hint}") from error
     except OSError as error:
         raise GeneveError(f"cannot {step}: {error.strerror or error}") from error
 

@@ -48,11 +48,16 @@ class Network:
     options: Mapping[str, str] = field(default_factory=dict)
 
 
+PROTOCOLS = ("tcp", "udp", "sctp")
+PORT_MAX = 65535
+
+
 @dataclass(frozen=True)
 class PublishedPort:
     """`-p`: `count` ports from `host_port` of this host lead to as many from `container_port`.
 
     `host_ip` None is any address of this host, of either family; 0.0.0.0 any IPv4, :: any IPv6 address.
+    Raises ValueError on what cannot be.
     """
 
     protocol: str  # tcp, udp or sctp
@@ -60,6 +65,17 @@ class PublishedPort:
     container_port: int
     host_ip: Address | None = None
     count: int = 1
+
+    def __post_init__(self) -> None:
+        if self.protocol not in PROTOCOLS:
+            raise ValueError(f"protocol {self.protocol!r} is not one of {', '.join(PROTOCOLS)}")
+        first, last = min(self.host_port, self.container_port), max(self.host_port, self.container_port)
+        if not (first > 0 < self.count and last + self.count - 1 <= PORT_MAX):
+            raise ValueError(
+                f"{self.count} port(s) {self.host_port} as {self.container_port}: ports are 1 to {PORT_MAX}"
+            )
+        if getattr(self.host_ip, "scope_id", None):
+            raise ValueError(f"{self.host_ip} has a zone; leave it out")
 
 
 @dataclass(frozen=True)

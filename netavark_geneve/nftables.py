@@ -95,7 +95,11 @@ def run(commands: list[Command], deadline: Deadline) -> None:
 def list_table(deadline: Deadline) -> list[dict[str, Any]]:
     """All objects of our table; none when there is no table."""
     listed = _nft(["-j", "list", "table", "inet", TABLE], None, deadline)
-    return [] if listed.returncode else list(json.loads(listed.stdout)["nftables"])
+    if listed.returncode:
+        if "No such file or directory" in listed.stderr:
+            return []
+        raise GeneveError(f"nft cannot list table {TABLE}: {listed.stderr.strip()}")
+    return list(json.loads(listed.stdout)["nftables"])
 
 
 @contextmanager

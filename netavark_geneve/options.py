@@ -105,7 +105,7 @@ def parse_container(raw: Mapping[str, str], network: str) -> ContainerOptions:
     for key in raw:
         if key not in KNOWN_TO_CONTAINERS:
             raise GeneveError(
-                f"unknown option {key!r} in --network {network}:…; known there are ip, ip6, mac, interface_name,"
+                f"unknown option {key!r} in --network {network}:…; known there are alias, ip, ip6, mac, interface_name,"
                 f" {', '.join(KNOWN_TO_CONTAINERS)}"
             )
     return ContainerOptions(

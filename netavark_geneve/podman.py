@@ -50,8 +50,8 @@ def _options(network: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _names(networks: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
-    names = {network.get("network_interface") for network in networks}
-    return tuple(sorted(name for name in names if isinstance(name, str) and is_interface_name(name)))
+    names = (network.get("network_interface") for network in networks)
+    return tuple(sorted({name for name in names if isinstance(name, str) and is_interface_name(name)}))
 
 
 def _network_settings(environ: Mapping[str, str]) -> dict[str, str]:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from . import dns, firewall, firewalld, links, podman, switch, sysctls, tags
 from .errors import Deadline, Failures
 from .log import logger
-from .model import Container, Network
+from .model import Container, Gateway, Network, Publication
 from .options import parse
 from .plan import plan_gateway, plan_names, plan_publication
 
@@ -25,7 +25,7 @@ def reload(networks: Iterable[Network], environ: Mapping[str, str]) -> Attached:
         attached = list(_attached(ovs, {network.id: network for network in networks}))
         with Failures() as failures:
             with failures.collected():
-                _restore_ways(attached, environ, deadline)
+                _restore_ways(attached, environ, deadline, failures)
             with failures.collected():
                 _restore_names(attached, environ, deadline)
     return attached
@@ -38,23 +38,33 @@ def _attached(ovs: switch.Switch, networks: Mapping[str, Network]) -> Iterator[t
         if network is None:
             logger.warning("port %s is of network %s, which Podman does not know", port, found.get("network-name"))
         elif links.find_link(port) is not None:
-            yield network, tags.container(found)
+            try:
+                yield network, tags.container(found)
+            except ValueError as error:
+                logger.warning("port %s: somebody changed its external_ids (%s); start its container anew", port, error)
 
 
-def _restore_ways(attached: Attached, environ: Mapping[str, str], deadline: Deadline) -> None:
-    routed = {network.id: network for network, _ in attached}.values()
-    options = {network.id: parse(network.options) for network in routed}
-    gateways = [plan_gateway(network, options[network.id], dns.port(environ)) for network in routed]
-    gateways = [gateway for gateway in gateways if gateway.subnets]
-    publications = [plan_publication(network, options[network.id], container) for network, container in attached]
-    publications = [publication for publication in publications if publication.ports]
-    for gateway in gateways:
-        localhost = any(publication.bridge == gateway.bridge for publication in publications)
-        sysctls.apply(gateway, localhost=localhost)
+def _restore_ways(attached: Attached, environ: Mapping[str, str], deadline: Deadline, failures: Failures) -> None:
+    """In to the containers and out; one network that is broken does not keep the others from it."""
+    dns_port = dns.port(environ)
+    gateways: list[Gateway] = []
+    publications: list[Publication] = []
+    for network in {network.id: network for network, _ in attached}.values():
+        with failures.collected():
+            options = parse(network.options)
+            gateway = plan_gateway(network, options, dns_port)
+            if not gateway.subnets:
+                continue
+            own = [plan_publication(network, options, container) for other, container in attached if other is network]
+            own = [publication for publication in own if publication.ports]
+            gateways.append(gateway)
+            publications += own
+            sysctls.apply(gateway, localhost=bool(own))
     if firewall.is_wanted(environ):
-        if firewalld.is_installed():
+        with failures.collected():
             firewalld.ensure_trusted([subnet for gateway in gateways for subnet, _ in gateway.subnets], deadline)
-        firewall.restore(gateways, publications, podman.find_foreign(environ), deadline)
+        with failures.collected():
+            firewall.restore(gateways, publications, podman.find_foreign(environ), deadline)
 
 
 def _restore_names(attached: Attached, environ: Mapping[str, str], deadline: Deadline) -> None:

@@ -21,8 +21,9 @@ def of_container(network_id: str, network_name: str, container: Container, boot_
         "addresses": ",".join(map(str, container.addresses)),
         "boot-id": boot_id,
     }
-    if container.aliases:
-        tags["aliases"] = ",".join(container.aliases)
+    aliases = [alias for alias in container.aliases if "," not in alias]  # the resolver takes no others either
+    if aliases:
+        tags["aliases"] = ",".join(aliases)
     if container.ports:
         tags["published"] = ",".join(map(_published, container.ports))
     return tags
@@ -30,6 +31,9 @@ def of_container(network_id: str, network_name: str, container: Container, boot_
 
 def container(tags: Mapping[str, str]) -> Container:
     """The container of a port that `of_container` tagged. Raises ValueError on tags that somebody changed."""
+    missing = {"container-id", "container-interface"} - tags.keys()
+    if missing:
+        raise ValueError(f"{', '.join(sorted(missing))} is missing")
     return Container(
         id=tags["container-id"],
         name=tags.get("container-name", ""),

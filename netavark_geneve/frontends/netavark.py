@@ -23,8 +23,6 @@ from .fields import Fields
 
 API_VERSION = "1.0.0"
 ROUTE_KINDS = ("unicast", "blackhole", "unreachable", "prohibit")
-PROTOCOLS = ("tcp", "udp", "sctp")
-PORT_MAX = 65535
 
 
 @dataclass(frozen=True)
@@ -90,7 +88,7 @@ def _teardown(arguments: Sequence[str], request: bytes, environ: Mapping[str, st
     with timed("imports"):
         from ..detach import detach
     with timed("detach"):
-        detach(network, container, environ)
+        detach(network, container, arguments[0], environ)
 
 
 Verb = Callable[[Sequence[str], bytes, Mapping[str, str]], dict[str, Any] | None]
@@ -226,20 +224,16 @@ def _parse_route(fields: Fields) -> Route:
 
 def _parse_port(fields: Fields) -> PublishedPort:
     """One `-p`; a host_ip of "" is any address, a range of 0 or 1 a single port."""
-    protocol = fields.text("protocol")
-    if protocol not in PROTOCOLS:
-        raise GeneveError(f"cannot publish a port of protocol {protocol!r}; use {', '.join(PROTOCOLS)}")
-    count = fields.optional_number("range") or 1
-    host_port, container_port = fields.optional_number("host_port"), fields.optional_number("container_port")
-    if not host_port or not container_port or max(host_port, container_port) + count - 1 > PORT_MAX:
-        raise GeneveError(f"cannot publish {count} port(s) {host_port} as {container_port}: ports are 1 to {PORT_MAX}")
-    return PublishedPort(
-        protocol=protocol,
-        host_port=host_port,
-        container_port=container_port,
-        host_ip=fields.optional_address("host_ip"),
-        count=count,
-    )
+    try:
+        return PublishedPort(
+            protocol=fields.text("protocol"),
+            host_port=fields.optional_number("host_port") or 0,
+            container_port=fields.optional_number("container_port") or 0,
+            host_ip=fields.optional_address("host_ip"),
+            count=fields.optional_number("range") or 1,
+        )
+    except ValueError as error:
+        raise GeneveError(f"cannot publish a port: {error}; see -p in podman-run(1)") from error
 
 
 def _load(request: bytes) -> dict[str, Any]:
