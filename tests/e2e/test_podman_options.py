@@ -214,7 +214,7 @@ def test_a_container_on_several_networks(fabric: Fabric) -> None:
 def test_an_unknown_option_of_a_container_is_refused(fabric: Fabric) -> None:
     fabric.create("net1", *SUBNET)
 
-    words = ["unknown option 'colour'", "net1", "ip, ip6, mac, interface_name, host_interface_name, vlan"]
+    words = ["unknown option 'colour'", "net1", "alias, ip, ip6, mac, interface_name, host_interface_name, vlan"]
     assert_refused(fabric.hosts[0], ("--network", "net1:colour=red"), words)
 
 

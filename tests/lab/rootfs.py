@@ -22,6 +22,7 @@ PACKAGES = (
     # the tester's tools
     *("iproute2", "iputils-ping", "iputils-arping", "tcpdump", "socat", "nftables", "ethtool", "procps"),
     *("strace", "curl", "busybox-static", "less", "bash", "ca-certificates"),
+    *("bats", "jq", "ncat"),  # what netavark's own test suite runs on
 )
 LEFT_OUT = ("/usr/share/man/*", "/usr/share/doc/*", "/usr/share/locale/*", "/usr/share/info/*")
 BUILD_TIMEOUT = 1200.0

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the unit tests share: the environment of one host, and stand-ins at its boundaries."""
 
+import logging
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,11 @@ from hypothesis.configuration import set_hypothesis_home_dir
 from netavark_geneve import attach as attach_verb
 from netavark_geneve import create as create_verb
 from netavark_geneve import detach as detach_verb
-from netavark_geneve import underlay
+from netavark_geneve import firewall, log, underlay
 from netavark_geneve.model import AttachResult, Container, Network
 
 from .makers import HOST_1, interfaces
+from .ruleset import Ruleset
 
 PROJECT = Path(__file__).parents[2]
 
@@ -49,8 +51,8 @@ def verbs(as_root: None, monkeypatch: pytest.MonkeyPatch) -> Calls:
         calls.append(("attach", network, container, netns))
         return AttachResult(interface=container.interface, mac="0a:58:c0:a8:78:02", addresses=())
 
-    def detach(network: Network, container: Container, environ: Any) -> None:
-        calls.append(("detach", network, container.id, container.interface))
+    def detach(network: Network, container: Container, netns: str, environ: Any) -> None:
+        calls.append(("detach", network, container.id, container.interface, netns))
 
     monkeypatch.setattr(create_verb, "create", create)
     monkeypatch.setattr(attach_verb, "attach", attach)
@@ -74,6 +76,27 @@ def host(as_root: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(underlay, "find_interfaces", lambda: interfaces(("eth0", f"{HOST_1}/24")))
     monkeypatch.setattr(underlay, "find_path_mtu", lambda destination: 1500)
     monkeypatch.setattr(underlay, "find_interface_mtu", lambda address: 1500)
+
+
+@pytest.fixture
+def fresh_loggers() -> Iterator[None]:
+    """`install` changes process-wide loggers; put them back."""
+    loggers = [log.logger, logging.getLogger("ovsdbapp")]
+    before = [(logger, list(logger.handlers), logger.level, logger.propagate) for logger in loggers]
+    yield
+    for logger, handlers, level, propagate in before:
+        logger.handlers[:] = handlers
+        logger.setLevel(level)
+        logger.propagate = propagate
+
+
+@pytest.fixture
+def ruleset(monkeypatch: pytest.MonkeyPatch) -> Ruleset:
+    """What the plugin has made of nftables, which was empty."""
+    made = Ruleset()
+    for name in ("run", "list_table", "lock"):
+        monkeypatch.setattr(firewall, name, getattr(made, name))
+    return made
 
 
 @pytest.fixture

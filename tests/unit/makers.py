@@ -3,7 +3,7 @@
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from ipaddress import ip_address, ip_interface, ip_network
@@ -17,8 +17,9 @@ from netavark_geneve.config import Fabric
 from netavark_geneve.definition import HostFacts, complete
 from netavark_geneve.errors import GeneveError
 from netavark_geneve.fabric.mesh import Mesh, join, split_hosts
-from netavark_geneve.model import Container, Network, Subnet
+from netavark_geneve.model import AttachPlan, Container, Network, PublishedPort, Subnet
 from netavark_geneve.options import parse, with_defaults
+from netavark_geneve.plan import plan_attach
 
 HOST_1 = "192.168.0.10"
 HOST_2 = "192.168.0.11"
@@ -30,6 +31,15 @@ CONTAINER_ID = "cd" * 32
 network_names = st.from_regex(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,80}", fullmatch=True)
 ids = st.text("0123456789abcdef", min_size=64, max_size=64)
 addresses = st.ip_addresses()
+numbers = st.integers(1, 60000)
+published_ports = st.builds(
+    PublishedPort,
+    protocol=st.sampled_from(["tcp", "udp", "sctp"]),
+    host_port=numbers,
+    container_port=numbers,
+    host_ip=st.none() | addresses,
+    count=st.integers(1, 20),
+)
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
@@ -87,6 +97,12 @@ def container(*own: str, **fields: Any) -> Container:
     return replace(Container(id=CONTAINER_ID, name="web", interface="eth0", addresses=made), **fields)
 
 
+def port(host_port: int = 8080, container_port: int = 80, *, on: str | None = None, **fields: Any) -> PublishedPort:
+    """`-p`, of TCP and on any address of the host unless told."""
+    host_ip = None if on is None else ip_address(on)
+    return replace(PublishedPort("tcp", host_port, container_port, host_ip), **fields)
+
+
 def no_dns(name: str) -> Address:
     raise AssertionError(f"{name} was looked up")
 
@@ -105,21 +121,52 @@ def facts(place: Mesh | None = None, **fields: Any) -> HostFacts:
     return replace(HostFacts(place, None if place is None else 1500, (), ()), **fields)
 
 
+def on_host(number: int, *, of: int) -> HostFacts:
+    """The host that has this number in a mesh of so many."""
+    hosts = [f"192.168.0.{9 + each}" for each in range(1, of + 1)]
+    return facts(mesh(",".join(hosts), own=hosts[number - 1]))
+
+
+def summary(found: Subnet) -> tuple[str, str, str | None]:
+    """Subnet, range of this host, gateway."""
+    return str(found.subnet), str(found.lease_range), None if found.gateway is None else str(found.gateway)
+
+
 def created(
     wanted: Network | None = None,
     *,
     on: HostFacts | None = None,
     hosts: str = HOSTS,
     subnet_pool: str | None = None,
-    **options: str,
+    options: Mapping[str, str] | None = None,
+    **more_options: str,
 ) -> Network:
     """What `create` makes of a network; on the first of two hosts unless told."""
     on = on or facts(mesh())
     hosts = "none" if on.mesh is None else hosts
-    raw = {"hosts": hosts, **options}
+    raw = {"hosts": hosts, **(options or {}), **more_options}
     return complete(
         wanted or network(), with_defaults(parse(raw), Fabric(path="fabric.toml")), on, subnet_pool=subnet_pool
     )
+
+
+def with_router() -> Network:
+    """A network whose gateway is a router outside every host's range."""
+    return created(network(subnet("192.168.120.0/24", gateway="192.168.120.254")))
+
+
+def dual_stack() -> Network:
+    return created(network("192.168.120.0/24", "fd00:120::/64"))
+
+
+def planned(
+    on: Network | None = None, who: Container | None = None, *, place: Mesh | None = None, dns_port: int = 53
+) -> AttachPlan:
+    """The plan of an attach, on the first of two hosts unless told, or on one of no mesh."""
+    on = on or created()
+    if place is None and on.options.get("hosts") != "none":
+        place = mesh()
+    return plan_attach(on, parse(on.options), place, who or container(), boot_id="boot", attempt="1", dns_port=dns_port)
 
 
 def network_json(**fields: Any) -> dict[str, Any]:
@@ -156,6 +203,11 @@ def request_json(**fields: Any) -> dict[str, Any]:
         },
         **fields,
     }
+
+
+def port_json(**fields: Any) -> dict[str, Any]:
+    """`-p 8080:80` as netavark sends it."""
+    return {"container_port": 80, "host_ip": "", "host_port": 8080, "protocol": "tcp", "range": 1, **fields}
 
 
 def encoded(value: Any) -> bytes:

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
+from collections.abc import Callable
 from types import SimpleNamespace
 
 import pytest
 
 from netavark_geneve import errors
-from netavark_geneve.errors import Deadline, GeneveError, during
+from netavark_geneve.errors import Deadline, Failures, GeneveError, during
 
 
 def test_message_stays_on_one_line_whatever_was_quoted_in_it() -> None:
@@ -48,3 +49,52 @@ def test_deadline_counts_down_to_zero_and_no_further(
     clock.now += passed
     assert deadline.remaining() == remaining
     assert deadline.seconds == 10
+
+
+def failing(error: BaseException) -> Callable[[], None]:
+    def step() -> None:
+        raise error
+
+    return step
+
+
+def try_all(*steps: Callable[[], object]) -> None:
+    with Failures() as failures:
+        for step in steps:
+            with failures.collected():
+                step()
+
+
+NO_PORT, NO_NAMES = GeneveError("no port"), GeneveError("no names")
+
+
+class TestFailures:
+    def test_steps_are_tried_whatever_becomes_of_the_others(self) -> None:
+        done: list[str] = []
+        with pytest.raises(GeneveError) as caught:
+            try_all(failing(NO_PORT), lambda: done.append("rules"), failing(NO_NAMES), lambda: done.append("link"))
+        assert done == ["rules", "link"]
+        assert str(caught.value) == "no port; no names"
+
+    def test_first_failure_is_the_cause(self) -> None:
+        with pytest.raises(GeneveError) as caught:
+            try_all(failing(NO_PORT), failing(NO_NAMES))
+        assert caught.value.__cause__ is NO_PORT
+
+    def test_steps_that_all_succeed_raise_nothing(self) -> None:
+        done: list[str] = []
+        try_all(lambda: done.append("port"), lambda: done.append("rules"))
+        assert done == ["port", "rules"]
+
+    @pytest.mark.parametrize("stop", [KeyboardInterrupt(), KeyError("vni")], ids=["interrupted", "a bug"])
+    def test_what_is_no_failure_of_a_step_stops_them_all(self, stop: BaseException) -> None:
+        done: list[str] = []
+        with pytest.raises(type(stop)) as caught:
+            try_all(failing(NO_PORT), failing(stop), lambda: done.append("link"))
+        assert caught.value is stop
+        assert done == []
+
+    def test_failures_among_failures_come_out_as_one_sentence(self) -> None:
+        with pytest.raises(GeneveError) as caught, during("detach web"):
+            try_all(lambda: try_all(failing(NO_NAMES), failing(GeneveError("no rules"))), failing(NO_PORT))
+        assert str(caught.value) == "detach web: no names; no rules; no port"

@@ -20,18 +20,24 @@ PACKAGE = Path(netavark_geneve.__file__).parent
 
 # From the top down. A new module gets its place here.
 LAYERS = {
-    "edges": ("__main__",),
+    "edges": ("__main__", "cli"),
     "front ends": ("frontends.netavark", "frontends.fields"),
-    "verbs": ("create", "attach", "detach"),
+    "verbs": ("create", "attach", "detach", "reload"),
     "decide": ("definition", "plan", "membership", "fabric.mesh", "leave"),
-    "apply": ("links", "switch", "neighbours", "sysctls", "firewall", "underlay", "podman"),
-    "vocabulary": ("model", "options", "addresses", "naming", "config", "schema"),
+    "apply": ("links", "switch", "neighbours", "sysctls", "firewall", "firewalld", "dns", "underlay", "podman"),
+    "wrap": ("nftables", "ovsdb"),
+    "vocabulary": ("model", "options", "tags", "addresses", "naming", "config", "schema"),
     "floor": ("errors", "log", "rootless"),
 }
 DEPTH = {module: depth for depth, modules in enumerate(LAYERS.values()) for module in modules}
-INDEPENDENT = (*LAYERS["verbs"], *LAYERS["apply"])  # of the others in their layer
+INDEPENDENT = (*LAYERS["edges"], *LAYERS["verbs"], *LAYERS["apply"], *LAYERS["wrap"])  # of the others in their layer
 PURE = ("definition", "plan", "fabric.mesh")
-LIBRARIES = {"pyroute2": {"links", "underlay"}, "ovsdbapp": {"switch"}, "ovs": {"switch"}}
+LIBRARIES = {
+    "jeepney": {"firewalld"},
+    "pyroute2": {"links", "underlay"},
+    "ovsdbapp": {"ovsdb", "switch"},
+    "ovs": {"ovsdb", "switch"},
+}
 
 
 def module_name(path: Path) -> str:
@@ -89,7 +95,7 @@ def test_siblings_do_not_know_each_other(module: str) -> None:
 
 @pytest.mark.parametrize("module", PURE)
 def test_decisions_are_made_without_touching_the_host(module: str) -> None:
-    touching = {*LAYERS["apply"], "config", "membership"}
+    touching = {*LAYERS["apply"], *LAYERS["wrap"], "config", "membership"}
     assert own_imports(module) & touching == set()
     assert {name.partition(".")[0] for name in imported(module)} & {
         "os",
@@ -118,22 +124,30 @@ def test_library_is_imported_only_by_the_modules_that_wrap_it(library: str) -> N
 
 PROBE = """
 import json, sys
-sys.argv = ["geneve-ovs", *sys.argv[1:]]
+from importlib import import_module
 from netavark_geneve import rootless
 rootless.check_root = lambda: None
-from netavark_geneve.__main__ import main
-status = main()
+entry = sys.argv.pop(1)
+try:
+    status = import_module(f"netavark_geneve.{entry}").main()
+except SystemExit as stopped:
+    status = stopped.code
 loaded = sorted({name.partition(".")[0] for name in sys.modules})
-print(json.dumps({"status": status, "loaded": loaded}), file=sys.stderr)
+print("", json.dumps({"status": status, "loaded": loaded}), sep="\\n", file=sys.stderr)
 """
 
 
-def run_probe(arguments: list[str], stdin: bytes) -> tuple[int, set[str]]:
-    """Exit status of the plugin, and the top-level packages that it had loaded by then."""
+def run_probe(entry: str, arguments: list[str], stdin: bytes = b"") -> tuple[int, set[str]]:
+    """Exit status of the entry point in this module, and the top-level packages that it had loaded by then."""
     done = subprocess.run(
-        [sys.executable, "-c", PROBE, *arguments], input=stdin, capture_output=True, cwd=PROJECT, timeout=30, check=True
+        [sys.executable, "-c", PROBE, entry, *arguments],
+        input=stdin,
+        capture_output=True,
+        cwd=PROJECT,
+        timeout=30,
+        check=True,
     )
-    report = json.loads(done.stderr)
+    report = json.loads(done.stderr.splitlines()[-1])
     return report["status"], set(report["loaded"])
 
 
@@ -162,13 +176,24 @@ NETNS = "/run/netns/none"
     ],
 )
 def test_info_and_a_request_that_is_refused_cost_no_library(arguments: list[str], stdin: bytes, status: int) -> None:
-    found, loaded = run_probe(arguments, stdin)
+    found, loaded = run_probe("__main__", arguments, stdin)
+    assert found == status
+    assert loaded & LIBRARIES.keys() == set()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status"),
+    [(["--version"], 0), (["--help"], 0), (["reload", "--help"], 0), ([], 2), (["relaod"], 2), (["reload", "x"], 2)],
+    ids=["version", "help", "help of a command", "nothing", "unknown command", "unknown argument"],
+)
+def test_operators_command_costs_no_library_unless_it_does_something(arguments: list[str], status: int) -> None:
+    found, loaded = run_probe("cli", arguments)
     assert found == status
     assert loaded & LIBRARIES.keys() == set()
 
 
 def test_probe_would_see_the_libraries() -> None:
     """An attach that gets as far as its namespace, which is not there, has loaded both."""
-    status, loaded = run_probe(["setup", NETNS], encoded(request_json()))
+    status, loaded = run_probe("__main__", ["setup", NETNS], encoded(request_json()))
     assert status == 1
     assert loaded >= {"pyroute2", "ovsdbapp", "ovs"}

@@ -1,22 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 import logging
-from collections.abc import Iterator
 
 import pytest
 
 from netavark_geneve import log
-
-
-@pytest.fixture
-def fresh_loggers() -> Iterator[None]:
-    """`install` changes process-wide loggers; put them back."""
-    loggers = [log.logger, logging.getLogger("ovsdbapp")]
-    before = [(logger, list(logger.handlers), logger.level, logger.propagate) for logger in loggers]
-    yield
-    for logger, handlers, level, propagate in before:
-        logger.handlers[:] = handlers
-        logger.setLevel(level)
-        logger.propagate = propagate
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from netavark_geneve import podman
-from netavark_geneve.podman import find_networks
+from netavark_geneve.model import Foreign
+from netavark_geneve.podman import find_foreign, find_networks
 
 
 def names(environ: dict[str, str]) -> list[str]:
@@ -125,3 +127,45 @@ def test_containers_conf_override_is_read_last(environ: dict[str, str], tmp_path
     define(tmp_path / "override", "override")
     file = configure(tmp_path / "override.conf", tmp_path / "override")
     assert names({**environ, "CONTAINERS_CONF_OVERRIDE": str(file)}) == ["override"]
+
+
+def bridge(name: str, interface: Any, options: Any = None, **fields: Any) -> dict[str, Any]:
+    return {"name": name, "driver": "bridge", "network_interface": interface, "options": options, **fields}
+
+
+class TestForeign:
+    """The Linux bridges of other networks, from which ours are kept apart."""
+
+    @pytest.fixture
+    def found(self, environ: dict[str, str], tmp_path: Path) -> Any:
+        def of(*networks: dict[str, Any]) -> Foreign:
+            for network in networks:
+                (tmp_path / "networks" / f"{network['name']}.json").write_text(json.dumps(network))
+            return find_foreign(environ)
+
+        return of
+
+    def test_host_without_other_networks_has_none(self, found: Any) -> None:
+        """The default network has no file and says no name; it is a podman*."""
+        assert found() == Foreign()
+
+    def test_bridges_are_told_by_name_and_ours_are_none_of_them(self, found: Any) -> None:
+        ours = {"name": "ours", "driver": "geneve-ovs", "network_interface": "ovs_ours"}
+        macvlan = {"name": "mac", "driver": "macvlan", "network_interface": "eth0"}
+        assert found(bridge("b", "podman2"), bridge("a", "br-a"), ours, macvlan) == Foreign(("br-a", "podman2"))
+
+    @pytest.mark.parametrize(
+        ("isolate", "isolated"), [("true", True), ("1", True), ("strict", True), ("false", False), ("0", False)]
+    )
+    def test_bridges_that_are_isolated_are_told(self, found: Any, isolate: str, isolated: bool) -> None:
+        assert found(bridge("a", "br-a", {"isolate": isolate}), bridge("b", "br-b", {})) == Foreign(
+            ("br-a", "br-b"), ("br-a",) if isolated else ()
+        )
+
+    @pytest.mark.parametrize("interface", [None, "", 5, ["br-a"], "x" * 16, "a/b", 'a"; drop'], ids=ascii)
+    def test_name_that_no_interface_has_is_passed_over(self, found: Any, interface: Any) -> None:
+        assert found(bridge("a", interface), bridge("b", "br-b")) == Foreign(("br-b",))
+
+    @pytest.mark.parametrize("options", [None, [], "isolate", 5], ids=ascii)
+    def test_options_that_are_none_isolate_nothing(self, found: Any, options: Any) -> None:
+        assert found(bridge("a", "br-a", options)) == Foreign(("br-a",))
