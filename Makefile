@@ -44,7 +44,9 @@ install: ## install the plugin on this host, from this checkout
 	$(PYTHON) -m venv $(PREFIX)
 	$(PREFIX)/bin/python -m pip install .
 	install -d $(DESTDIR)$(PLUGINDIR)
-	ln -sf $(PREFIX)/bin/geneve-ovs $(DESTDIR)$(PLUGINDIR)/geneve-ovs
+	rm -f $(DESTDIR)$(PLUGINDIR)/geneve-ovs
+	sed '1s|.*|#!$(PREFIX)/bin/python -IS|' plugin-config/geneve-ovs >$(DESTDIR)$(PLUGINDIR)/geneve-ovs
+	chmod 755 $(DESTDIR)$(PLUGINDIR)/geneve-ovs
 
 .PHONY: clean
 clean: ## remove what the other targets left in the checkout

@@ -10,11 +10,14 @@ from .errors import GeneveError
 from .frontends.netavark import Reply, failure, handle
 
 
-def main() -> int:
-    """Entry point `geneve-ovs`. stdout carries one reply of the protocol and nothing else."""
+def main(request: bytes | None = None) -> int:
+    """Entry point `geneve-ovs`. stdout carries one reply of the protocol and nothing else.
+
+    `request` is standard input when the thin client has read it already.
+    """
     log.install(os.environ)
     try:
-        reply = _serve(sys.argv[1:])
+        reply = _serve(sys.argv[1:], request)
     except GeneveError as error:
         reply = failure(error)
     except KeyboardInterrupt:
@@ -28,13 +31,14 @@ def main() -> int:
     return reply.status
 
 
-def _serve(arguments: list[str]) -> Reply:
+def _serve(arguments: list[str], request: bytes | None) -> Reply:
     if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
         # So that a setup that is asked to stop undoes what it did. netavark ignores the signal during
         # teardown, and so do we, by inheritance.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
     # Read to the end even what is not needed: netavark fails with "Broken pipe" otherwise.
-    request = sys.stdin.buffer.read() if arguments and arguments[0] != "info" else b""
+    if request is None:
+        request = sys.stdin.buffer.read() if arguments and arguments[0] != "info" else b""
     return handle(arguments, request, os.environ)
 
 

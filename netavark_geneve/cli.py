@@ -20,10 +20,7 @@ def main() -> int:
     arguments = _parse(sys.argv[1:])
     try:
         check_root()
-        if arguments.watch:
-            _watch(os.environ)
-        else:
-            _reload(os.environ)
+        arguments.run(arguments)
     except GeneveError as error:
         print(f"netavark-geneve {arguments.command}: {error}", file=sys.stderr)
         return 1
@@ -45,7 +42,30 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     reload.add_argument(
         "--watch", action="store_true", help="then stay, and do it again each time firewalld has reloaded"
     )
+    reload.set_defaults(run=_run_reload)
+    helper = commands.add_parser(
+        "helper",
+        help="serve the plugin's calls with everything loaded",
+        description="Serve the plugin's calls with everything loaded, until nobody asks any more. systemd starts it"
+        " (netavark-geneve.socket); without systemd, start it by hand.",
+    )
+    helper.add_argument("--socket", metavar="PATH", help="listen here instead of on systemd's socket")
+    helper.add_argument("--idle", metavar="SECONDS", type=float, default=300.0, help="end after so long (%(default)g)")
+    helper.set_defaults(run=_run_helper)
     return parser.parse_args(argv)
+
+
+def _run_helper(arguments: argparse.Namespace) -> None:
+    from .helper.server import serve
+
+    serve(arguments.socket, os.environ, idle=arguments.idle)
+
+
+def _run_reload(arguments: argparse.Namespace) -> None:
+    if arguments.watch:
+        _watch(os.environ)
+    else:
+        _reload(os.environ)
 
 
 def _reload(environ: Mapping[str, str]) -> None:

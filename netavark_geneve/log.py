@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 logger = logging.getLogger("geneve-ovs")
 
+FORMAT = "[%(levelname)s %(name)s] %(message)s"
 _LEVELS = {
     "error": logging.ERROR,
     "warn": logging.WARNING,
@@ -30,7 +31,7 @@ def level_from_environment(environ: Mapping[str, str]) -> int:
 def install(environ: Mapping[str, str]) -> None:
     """Send our records to stderr and keep the libraries' tracebacks off the user's terminal."""
     handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("[%(levelname)s %(name)s] %(message)s"))
+    handler.setFormatter(logging.Formatter(FORMAT))
     logger.addHandler(handler)
     logger.setLevel(level_from_environment(environ))
     logger.propagate = False

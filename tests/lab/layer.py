@@ -56,7 +56,7 @@ def _plugin(root: Path, checkout: Path, libs: Libs) -> Path:
             (source / name).parent.mkdir(parents=True, exist_ok=True)
             (source / name).write_bytes(data)
         _install(root, new, PROJECT[libs], libs, {source: "/tmp/source"})
-        _link(new)
+        _link(new, content[f"plugin-config/{PLUGIN}"])
 
     return cached(f"plugin-{libs}", key, f"installing the plugin ({libs} libraries) …", build)
 
@@ -79,15 +79,15 @@ def _install(root: Path, new: Path, script: str, libs: Libs, binds: dict[Path, s
     build_in(new.parent, str(root), script, binds, env)
 
 
-def _link(new: Path) -> None:
-    """Put the plugin where Podman looks for it, and the operator's command on the PATH."""
-    for name, directory in ((PLUGIN, PLUGIN_DIRECTORY), (COMMAND, "/usr/local/bin")):
-        if (new / VENV[1:] / "bin" / name).exists():
-            link = new / directory[1:] / name
-            link.parent.mkdir(parents=True)
-            link.symlink_to(f"{VENV}/bin/{name}")
-        elif name == PLUGIN:
-            raise LabError(f"the project has no console script {PLUGIN}; add one to its entry points")
+def _link(new: Path, plugin: bytes) -> None:
+    """Put the plugin where Podman looks for it, as `make install` does, and the operator's command on the PATH."""
+    path = new / PLUGIN_DIRECTORY[1:] / PLUGIN
+    path.parent.mkdir(parents=True)
+    path.write_bytes(plugin)
+    path.chmod(0o755)
+    link = new / "usr/local/bin" / COMMAND
+    link.parent.mkdir(parents=True)
+    link.symlink_to(f"{VENV}/bin/{COMMAND}")
 
 
 def _content(checkout: Path) -> dict[str, bytes]:

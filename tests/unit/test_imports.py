@@ -20,17 +20,24 @@ PACKAGE = Path(netavark_geneve.__file__).parent
 
 # From the top down. A new module gets its place here.
 LAYERS = {
-    "edges": ("__main__", "cli"),
+    "entries": ("cli", "helper.client"),
+    "edges": ("__main__", "helper.server"),
     "front ends": ("frontends.netavark", "frontends.fields"),
     "verbs": ("create", "attach", "detach", "reload"),
     "decide": ("definition", "plan", "membership", "fabric.mesh", "leave"),
     "apply": ("links", "switch", "neighbours", "sysctls", "firewall", "firewalld", "dns", "underlay", "podman"),
     "wrap": ("nftables", "ovsdb"),
     "vocabulary": ("model", "options", "tags", "addresses", "naming", "config", "schema"),
-    "floor": ("errors", "log", "rootless"),
+    "floor": ("errors", "log", "rootless", "helper.wire"),
 }
 DEPTH = {module: depth for depth, modules in enumerate(LAYERS.values()) for module in modules}
-INDEPENDENT = (*LAYERS["edges"], *LAYERS["verbs"], *LAYERS["apply"], *LAYERS["wrap"])  # of the others in their layer
+INDEPENDENT = (
+    *LAYERS["entries"],
+    *LAYERS["edges"],
+    *LAYERS["verbs"],
+    *LAYERS["apply"],
+    *LAYERS["wrap"],
+)  # of the others in their layer
 PURE = ("definition", "plan", "fabric.mesh")
 LIBRARIES = {
     "jeepney": {"firewalld"},

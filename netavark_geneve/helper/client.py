@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The plugin's process, thin: hand the call to the warm helper, or do it here. Builtin modules only until then.
+
+netavark starts one for each container and waits for it, and a Python that imports nothing starts in a
+few milliseconds.
+"""
+
+import _socket
+import posix
+import sys
+
+from . import wire
+
+VERBS = ("setup", "teardown")  # what a helper is asked; create and info are rare
+TIMEOUT = 30.0  # seconds for an answer; the helper's own deadlines are far shorter
+LOST = "the helper ended in the middle of the request; run the command again (systemctl status netavark-geneve.service)"
+
+
+def main() -> int:
+    """Entry point of the file in the plugin directory. stdout carries the one reply of the protocol."""
+    arguments = sys.argv[1:]
+    if not arguments or arguments[0] not in VERBS or len(arguments) != 2:
+        return _cold(None)
+    with_helper = _connect()
+    if with_helper is None:
+        return _cold(None)
+    request = _read_all()
+    try:
+        answer = _ask(with_helper, arguments, request)
+    except (EOFError, OSError) as error:
+        _write(1, b'{"error": "' + (LOST if isinstance(error, EOFError) else f"{LOST}: {error}").encode() + b'"}\n')
+        return 1
+    if answer is None:
+        return _cold(request)
+    status, output, warnings = answer
+    _write(2, warnings)
+    _write(1, output)
+    return status[0]
+
+
+def _connect() -> "_socket.socket | None":
+    path = posix.environ.get(wire.SOCKET_VARIABLE.encode(), wire.SOCKET.encode())
+    sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
+    sock.settimeout(TIMEOUT)
+    try:
+        sock.connect(path)
+    except OSError:  # no helper on this host, or none that is for us
+        sock.close()
+        return None
+    return sock
+
+
+def _ask(sock: "_socket.socket", arguments: list[str], request: bytes) -> list[bytes] | None:
+    """Status, stdout and stderr; None when the helper has not taken the request, so that nothing was done.
+
+    Raises EOFError or OSError when it took the request and did not answer: it is not known then what was
+    done, and asking again blindly could do it twice.
+    """
+    descriptors = [posix.open("/proc/self/ns/net", posix.O_RDONLY | posix.O_CLOEXEC)]
+    try:  # noqa: SIM105 - contextlib is not builtin
+        descriptors.append(posix.open(arguments[1], posix.O_RDONLY | posix.O_CLOEXEC))
+    except OSError:
+        pass  # a teardown does without
+    environ = b"\0".join(
+        key.encode() + b"=" + value
+        for key in (*wire.FORWARDED, *wire.SHARED)
+        if (value := posix.environ.get(key.encode())) is not None
+    )
+    message = wire.pack(
+        b"\0".join(argument.encode(errors="surrogateescape") for argument in arguments), environ, request
+    )
+    try:
+        sent = sock.sendmsg([message], wire.rights(descriptors))
+        sock.sendall(message[sent:])
+        taken = sock.recv(1)
+    except OSError:
+        return None
+    if taken != wire.TAKEN:
+        return None
+    return wire.receive(sock, 3)
+
+
+def _cold(request: bytes | None) -> int:
+    """Do the work in this process, which was started without its site-packages."""
+    import site
+
+    site.main()
+    from ..__main__ import main as cold
+
+    return cold(request)
+
+
+def _read_all() -> bytes:
+    data = b""
+    while piece := posix.read(0, 65536):
+        data += piece
+    return data
+
+
+def _write(descriptor: int, data: bytes) -> None:
+    while data:
+        data = data[posix.write(descriptor, data) :]
