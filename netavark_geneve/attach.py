@@ -2,8 +2,8 @@
 """Attach a container to a network: the order of everything, and the undo of everything."""
 
 import os
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,8 @@ from .plan import attach_result, plan_attach
 
 DEADLINE = 10.0  # seconds for one attach
 UNDO_DEADLINE = 3.0  # seconds more to undo it when it failed
-CONFLICT_WAIT = 0.025  # seconds in which another holder of an address has to answer
+CONFLICT_WAIT = 0.025  # seconds in which another holder of an address has to answer, over tunnels that are new
+CONFLICT_WAIT_WARM = 0.01  # the same, over tunnels that are there
 
 
 def attach(network: Network, container: Container, netns_path: str, environ: Mapping[str, str]) -> AttachResult:
@@ -49,33 +50,36 @@ def attach(network: Network, container: Container, netns_path: str, environ: Map
             if left is not None:
                 leave(ovs, network, container, environ, deadline)
                 links.remove_link(left)
+            is_first = not ovs.has_bridge(bridge.name, network.id)
+            prober = stack.enter_context(_early_prober(plan))
             links.ensure_name_free(veth)  # else the undo would remove what is somebody else's
             undo.callback(_undo, links.remove_link, veth.name)
             links.create_veth(veth, netns)
             with links.inside(netns):
                 links.set_up_container(veth)
-                neighbourhood = stack.enter_context(neighbours.open_socket(veth))
+                announcer = stack.enter_context(neighbours.open_socket(veth))
 
         undo.callback(_undo, _leave, ovs, network, container, environ)
         sysctls.write(plan.gateway)
         ovs.attach(plan, deadline)
 
-        if plan.detect_conflicts:
-            neighbourhood.probe()  # the answers come in while the next steps are made
+        if plan.detect_conflicts and prober is None:
+            prober = announcer
+            prober.probe()  # the answers come in while the next steps are made
         with timed("gateway"):
             links.configure_bridge(bridge)
             sysctls.apply(plan.gateway, localhost=bool(plan.publication.ports))
         with timed("firewall"):
-            _open(plan, environ, deadline)
+            _open(plan, environ, deadline, is_first=is_first)
         with timed("names"):
             if plan.names is not None and resolver is not None:
                 dns.ensure_names(plan.names, resolver, environ, deadline)
         with timed("addresses and announcement"):
-            if plan.detect_conflicts:
-                neighbourhood.check_free(CONFLICT_WAIT)
+            if prober is not None:
+                prober.check_free(CONFLICT_WAIT if prober is announcer else CONFLICT_WAIT_WARM)
             with links.inside(netns):
                 links.address_container(veth)
-            neighbourhood.announce()
+            announcer.announce()
         undo.pop_all()
     return result
 
@@ -94,14 +98,29 @@ def _find_resolver(plan: AttachPlan, environ: Mapping[str, str]) -> str | None:
     return program
 
 
-def _open(plan: AttachPlan, environ: Mapping[str, str], deadline: Deadline) -> None:
+@contextmanager
+def _early_prober(plan: AttachPlan) -> Iterator[neighbours.Neighbours | None]:
+    """Ask for the addresses by the bridge's own port, so that the answers are there when the container's is.
+
+    None where that is not possible: the bridge is not there yet, not ours, or in another VLAN.
+    """
+    bridge = plan.bridge
+    if plan.detect_conflicts and bridge.managed and bridge.vlan == plan.veth.vlan and links.is_up(bridge.name):
+        with neighbours.open_socket(plan.veth, bridge.name) as prober:
+            prober.probe()
+            yield prober
+    else:
+        yield None
+
+
+def _open(plan: AttachPlan, environ: Mapping[str, str], deadline: Deadline, *, is_first: bool) -> None:
     """Let packets out, and in to the published ports."""
     if not plan.gateway.subnets or not firewall.is_wanted(environ):
         return
     if plan.publication.ports:
         firewalld.check_can_publish(deadline)
     firewalld.ensure_trusted([subnet for subnet, _ in plan.gateway.subnets], deadline)
-    firewall.ensure(plan.gateway, plan.publication, podman.find_foreign(environ), deadline)
+    firewall.ensure(plan.gateway, plan.publication, lambda: podman.find_foreign(environ), deadline, first=is_first)
 
 
 def _leave(ovs: switch.Switch, network: Network, container: Container, environ: Mapping[str, str]) -> None:

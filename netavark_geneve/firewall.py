@@ -27,6 +27,7 @@ from .nftables import (
     equals,
     field,
     flush,
+    has_chain,
     interface,
     jump,
     list_table,
@@ -63,15 +64,21 @@ def is_wanted(environ: Mapping[str, str]) -> bool:
     return environ.get(DRIVER_VARIABLE) != "none"
 
 
-def ensure(gateway: Gateway, publication: Publication, foreign: Foreign, deadline: Deadline) -> None:
+def ensure(
+    gateway: Gateway, publication: Publication, find_foreign: Callable[[], Foreign], deadline: Deadline, *, first: bool
+) -> None:
     """Let the network's packets out, under an address of this host, and in to the published ports.
 
-    Raises GeneveError, also when another container has one of the ports.
+    Unless this is the `first` container of the network here, what is there already is left alone. Raises
+    GeneveError, also when another container has one of the ports.
     """
     if not gateway.subnets:
         return
+    known = not first and has_chain(_network_chain(gateway.bridge))
+    if known and not publication.ports:
+        return
     with lock():
-        network = [*_skeleton([gateway], foreign), *_network(gateway)]
+        network = [] if known else [*_skeleton([gateway], find_foreign()), *_network(gateway)]
         try:
             run([*network, *_published(publication)], deadline)
         except GeneveError:

@@ -215,6 +215,14 @@ def find_link(name: str) -> int | None:
         return None
 
 
+def is_up(name: str) -> bool:
+    """Whether the interface is there and up."""
+    try:
+        return bool(int(Path("/sys/class/net", name, "flags").read_text(encoding="ascii"), 16) & IFF_UP)
+    except OSError:
+        return False
+
+
 def _add_pair(ipr: IPRoute, veth: Veth, netns: int) -> None:
     peer = {"ifname": veth.interface, "net_ns_fd": netns, "address": veth.mac, "mtu": veth.mtu}
     ipr.link("add", ifname=veth.name, kind="veth", mtu=veth.mtu, peer=peer)

@@ -9,6 +9,7 @@ neighbour caches and all MAC tables on its way.
 import os
 import socket
 import struct
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -117,19 +118,23 @@ class Neighbours:
 
 
 @contextmanager
-def open_socket(veth: Veth) -> Iterator[Neighbours]:
-    """Open inside the container's namespace, its interface being up; then usable from anywhere.
+def open_socket(veth: Veth, interface: str | None = None) -> Iterator[Neighbours]:
+    """Listen on the container's end of `veth`, or on another `interface` of the same layer-2 network.
 
-    One socket for all: the kernel waits an RCU period, 10 ms, when a packet socket is closed.
+    The current namespace must have it, and it must be up; then usable from anywhere.
     """
-    step = f"open a packet socket on {veth.interface} in the container"
+    interface = interface or veth.interface
+    step = f"open a packet socket on {interface}"
     with _failing_to(step):
         raw = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)  # hears nothing until it is bound
-    with raw:
+    try:
         with _failing_to(step):
             raw.setsockopt(SOL_PACKET, PACKET_AUXDATA, 1)
-            raw.bind((veth.interface, ETH_P_ALL))
+            raw.bind((interface, ETH_P_ALL))
         yield Neighbours(raw, veth)
+    finally:
+        # The kernel waits an RCU period, 10 ms, when a packet socket is closed. Nobody else has to.
+        threading.Thread(target=raw.close).start()
 
 
 @contextmanager

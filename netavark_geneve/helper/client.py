@@ -5,6 +5,7 @@ netavark starts one for each container and waits for it, and a Python that impor
 few milliseconds.
 """
 
+import _signal  # type: ignore[import-not-found]  # typeshed has none
 import _socket
 import posix
 import sys
@@ -13,7 +14,13 @@ from . import wire
 
 VERBS = ("setup", "teardown")  # what a helper is asked; create and info are rare
 TIMEOUT = 30.0  # seconds for an answer; the helper's own deadlines are far shorter
-LOST = "the helper ended in the middle of the request; run the command again (systemctl status netavark-geneve.service)"
+HINT = "run the command again (systemctl status netavark-geneve.service)"
+LOST = f"the helper ended in the middle of the request; {HINT}"
+SILENT = f"the helper took the request and has not answered for {TIMEOUT:g} s; {HINT}"
+INTERRUPTED = {
+    "setup": "interrupted; everything done so far is undone by the helper",
+    "teardown": "interrupted; the helper goes on to the end",
+}
 
 
 def main() -> int:
@@ -24,12 +31,17 @@ def main() -> int:
     with_helper = _connect()
     if with_helper is None:
         return _cold(None)
-    request = _read_all()
+    if _signal.getsignal(_signal.SIGTERM) == _signal.SIG_DFL:  # netavark ignores it during teardown
+        _signal.signal(_signal.SIGTERM, _signal.default_int_handler)
     try:
+        request = _read_all()
         answer = _ask(with_helper, arguments, request)
-    except (EOFError, OSError) as error:
-        _write(1, b'{"error": "' + (LOST if isinstance(error, EOFError) else f"{LOST}: {error}").encode() + b'"}\n')
-        return 1
+    except KeyboardInterrupt:
+        return _fail(INTERRUPTED[arguments[0]])
+    except TimeoutError:
+        return _fail(SILENT)
+    except (EOFError, OSError):
+        return _fail(LOST)
     if answer is None:
         return _cold(request)
     status, output, warnings = answer
@@ -74,10 +86,22 @@ def _ask(sock: "_socket.socket", arguments: list[str], request: bytes) -> list[b
         sock.sendall(message[sent:])
         taken = sock.recv(1)
     except OSError:
-        return None
+        taken = _taken_after_all(sock)
     if taken != wire.TAKEN:
         return None
-    return wire.receive(sock, 3)
+    answer = wire.receive(sock, 3)
+    if len(answer[0]) != 1:
+        raise EOFError
+    return answer
+
+
+def _taken_after_all(sock: "_socket.socket") -> bytes:
+    """What a helper that we gave up has said in this very moment; from now on it cannot take the request any more."""
+    try:
+        sock.shutdown(_socket.SHUT_RD)  # its next word fails, unix(7)
+        return sock.recv(1)
+    except OSError:
+        return b""
 
 
 def _cold(request: bytes | None) -> int:
@@ -88,6 +112,12 @@ def _cold(request: bytes | None) -> int:
     from ..__main__ import main as cold
 
     return cold(request)
+
+
+def _fail(reason: str) -> int:
+    """The protocol's answer to a call that failed; without json, the reasons must need no escapes."""
+    _write(1, f'{{"error": "{reason}"}}\n'.encode())
+    return 1
 
 
 def _read_all() -> bytes:

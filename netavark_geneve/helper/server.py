@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """The helper's side: serve requests of root on this host, each in a thread of its own, until nobody asks any more."""
 
+import json
 import logging
 import os
+import select
 import signal
 import socket
 import struct
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from contextvars import ContextVar
@@ -20,6 +23,7 @@ from . import wire
 
 IDLE = 300.0  # seconds without a request after which the helper ends
 PATIENCE = 10.0  # seconds for a caller to send its request
+PAUSE = 0.1  # seconds until the next try when no request can be accepted just now
 FIRST_FD = 3  # sd_listen_fds(3)
 _messages: ContextVar[list[str] | None] = ContextVar("messages", default=None)
 _level: ContextVar[int] = ContextVar("level", default=logging.WARNING)
@@ -31,22 +35,27 @@ def serve(path: str | None, environ: Mapping[str, str], *, idle: float = IDLE) -
     Ends when nobody has asked for `idle` seconds, or on SIGTERM; requests that run are finished first.
     """
     helper = Helper(environ)
-    with _messages_to_callers(), _listen(path, environ) as listener:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, signal.default_int_handler)
-        listener.settimeout(idle)
-        with suppress(KeyboardInterrupt):
-            while _serve_next(listener, helper):
+    with _messages_to_callers(), _end_asked() as asked:
+        with _listen(path, environ) as listener:
+            listener.setblocking(False)
+            while _serve_next(listener, asked, helper, idle):
                 pass
         helper.finish()
 
 
-def _serve_next(listener: socket.socket, helper: "Helper") -> bool:
-    """Take one request; False when nobody has asked for so long, and nobody waits for an answer."""
+def _serve_next(listener: socket.socket, asked: socket.socket, helper: "Helper", idle: float) -> bool:
+    """Take one request; False when the end is asked for, or nobody has asked for so long and nobody waits."""
+    ready, _, _ = select.select([listener, asked], [], [], idle)
+    if not ready:
+        return helper.is_busy()
+    if asked in ready:
+        return False
     try:
         connection, _ = listener.accept()
-    except TimeoutError:
-        return helper.is_busy()
+    except OSError as error:  # another helper was faster, or there are too many files open just now
+        logger.debug("cannot accept a request: %s", error)
+        time.sleep(PAUSE)
+        return True
     helper.start(connection)
     return True
 
@@ -59,6 +68,8 @@ class Helper:
         self._netns = _identity("/proc/self/ns/net")
         self._threads: set[threading.Thread] = set()
         self._lock = threading.Lock()
+        self._containers: set[str] = set()  # that are being worked on
+        self._done = threading.Condition()
 
     def start(self, connection: socket.socket) -> None:
         thread = threading.Thread(target=self._run, args=(connection,), daemon=True)
@@ -89,25 +100,42 @@ class Helper:
 
     def _serve(self, connection: socket.socket) -> None:
         connection.settimeout(PATIENCE)
-        _, uid, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+        uid = _peer_uid(connection)
         with _received(connection) as ((words, settings, request), descriptors):
             arguments = [os.fsdecode(word) for word in words.split(b"\0")]
             caller = dict(os.fsdecode(item).split("=", 1) for item in settings.split(b"\0") if item)
-            if uid != 0 or not descriptors or not self._is_for_us(caller, descriptors[0]):
+            if uid != 0 or not descriptors or len(arguments) != 2 or not self._is_for_us(caller, descriptors[0]):
                 connection.sendall(wire.NOT_MINE)
                 return
-            connection.sendall(wire.TAKEN)
             environ = {key: value for key, value in self._environ.items() if key not in wire.FORWARDED} | caller
             if len(descriptors) > 1:
                 arguments[1] = f"/proc/self/fd/{descriptors[1]}"
-            reply, messages = _handle(arguments, request, environ)
-            try:
-                connection.sendall(wire.pack(bytes([reply.status]), reply.output, messages))
-            except OSError:
-                # Nobody knows that the container is attached: as if the attach itself had been killed.
-                if arguments[0] == "setup" and reply.status == 0:
-                    handle(["teardown", arguments[1]], request, environ)
-                raise
+            with self._alone(_container(request)):
+                connection.sendall(wire.TAKEN)
+                reply, messages = _handle(arguments, request, environ)
+                try:
+                    connection.sendall(wire.pack(bytes([reply.status]), reply.output, messages))
+                except OSError:
+                    # Nobody knows that the container is attached: as if the attach itself had been killed.
+                    if arguments[0] == "setup" and reply.status == 0:
+                        _undo(arguments, request, environ)
+                    raise
+
+    @contextmanager
+    def _alone(self, container: str) -> Iterator[None]:
+        """One request at a time for a container: the one before may be that of a caller who was killed.
+
+        Its undo, by tags, would take away what the next one has made.
+        """
+        with self._done:
+            self._done.wait_for(lambda: container not in self._containers)
+            self._containers.add(container)
+        try:
+            yield
+        finally:
+            with self._done:
+                self._containers.discard(container)
+                self._done.notify_all()
 
     def _is_for_us(self, caller: Mapping[str, str], netns: int) -> bool:
         agreed = all(caller.get(key) == self._environ.get(key) for key in wire.SHARED)
@@ -131,19 +159,63 @@ def _handle(arguments: list[str], request: bytes, environ: Mapping[str, str]) ->
     return reply, "".join(f"{line}\n" for line in messages).encode(errors="replace")
 
 
+def _undo(arguments: list[str], request: bytes, environ: Mapping[str, str]) -> None:
+    """Take back a setup of which nobody has heard."""
+    reply, _ = _handle(["teardown", *arguments[1:]], request, environ)
+    _messages.set(None)
+    logger.warning("a caller has gone before its setup was done: %s", reply.output.decode().strip() or "undone")
+
+
+def _peer_uid(connection: socket.socket) -> int:
+    _, uid, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    return int(uid)
+
+
+def _container(request: bytes) -> str:
+    """The container's id; all requests that are nonsense count as one."""
+    try:
+        return str(json.loads(request)["container_id"])
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return ""
+
+
+@contextmanager
+def _end_asked() -> Iterator[socket.socket]:
+    """Readable once SIGTERM or SIGINT has come. An exception could hit a request that is just being accepted."""
+    reading, writing = socket.socketpair()
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    with reading, writing:
+        writing.setblocking(False)
+        wakeup = signal.set_wakeup_fd(writing.fileno())
+        handlers = [signal.signal(number, lambda *_: None) for number in numbers]
+        try:
+            yield reading
+        finally:
+            for number, handler in zip(numbers, handlers, strict=True):
+                signal.signal(number, handler)
+            signal.set_wakeup_fd(wakeup)
+
+
 @contextmanager
 def _messages_to_callers() -> Iterator[None]:
-    """Send what is logged to the caller of the request that logs it, at the level that the caller asked for."""
+    """Send what is logged to the caller of the request that logs it, at the level that the caller asked for.
+
+    What has no caller goes where it went before.
+    """
+    before = logger.handlers[:], logger.level
 
     class Handler(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
             messages = _messages.get()
-            if messages is not None and record.levelno >= _level.get():
+            if messages is None:
+                handlers, level = before
+                for own in handlers if record.levelno >= level else ():
+                    own.handle(record)
+            elif record.levelno >= _level.get():
                 messages.append(self.format(record))
 
     handler = Handler()
     handler.setFormatter(logging.Formatter(FORMAT))
-    before = logger.handlers[:], logger.level
     logger.handlers[:] = [handler]
     logger.setLevel(logging.DEBUG)
     try:
@@ -180,23 +252,31 @@ def _listen(path: str | None, environ: Mapping[str, str]) -> Iterator[socket.soc
             yield listener
         return
     name = Path(path or wire.SOCKET)
-    name.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    name.unlink(missing_ok=True)
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
-        mask = os.umask(0o177)
         try:
-            listener.bind(str(name))
+            name.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            name.unlink(missing_ok=True)
+            _bind(listener, str(name))
         except OSError as error:
-            raise GeneveError(f"cannot listen on {name}: {error.strerror}") from error
-        finally:
-            os.umask(mask)
+            raise GeneveError(f"cannot listen on {name}: {error.strerror or error}; choose another --socket") from error
         listener.listen(128)
+        own = _identity(str(name))
         try:
             yield listener
         finally:
-            name.unlink(missing_ok=True)
+            with suppress(FileNotFoundError):
+                if _identity(str(name)) == own:  # else a helper that was started later has taken the place
+                    name.unlink()
 
 
-def _identity(netns: str | int) -> tuple[int, int]:
-    found = os.stat(netns)
+def _bind(listener: socket.socket, name: str) -> None:
+    mask = os.umask(0o177)
+    try:
+        listener.bind(name)
+    finally:
+        os.umask(mask)
+
+
+def _identity(file: str | int) -> tuple[int, int]:
+    found = os.stat(file)
     return found.st_dev, found.st_ino

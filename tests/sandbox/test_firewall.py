@@ -46,8 +46,8 @@ def nft(command: str) -> str:
     return subprocess.run(("nft", command), check=True, capture_output=True, text=True).stdout
 
 
-def ensure(gateway: Gateway, published: Publication = NOTHING) -> None:
-    firewall.ensure(gateway, published, FOREIGN, Deadline(10))
+def ensure(gateway: Gateway, published: Publication = NOTHING, *, first: bool = True) -> None:
+    firewall.ensure(gateway, published, lambda: FOREIGN, Deadline(10), first=first)
 
 
 def remove(gateway: Gateway, container: str = WEB, *, needed: bool = False, has_ports: bool = False) -> None:
@@ -111,6 +111,19 @@ def test_rules_that_were_edited_are_repaired() -> None:
     ensure(ONE)
 
     assert nft("list ruleset") == before
+
+
+def test_a_further_container_leaves_alone_what_stands_and_makes_what_is_gone() -> None:
+    ensure(ONE)
+    before = nft("list ruleset")
+
+    ensure(ONE, first=False)
+    assert nft("list ruleset") == before
+    nft("delete table inet netavark_geneve")
+    ensure(ONE, first=False)
+    assert nft("list ruleset") == before
+    ensure(ONE, publication(ONE, WEB, HTTP), first=False)
+    assert ports() == {"tcp . 8080": "ovs_net1/111111111111"}
 
 
 def test_without_nft_the_sentence_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -39,10 +39,13 @@ class Interfaces:
 
 
 class FakeSwitch:
-    """It knows of no port."""
+    """It knows of no port, and of no bridge."""
 
     def find_port(self, tags: dict[str, str]) -> str | None:
         return None
+
+    def has_bridge(self, name: str, network_id: str) -> bool:
+        return False
 
 
 @contextmanager

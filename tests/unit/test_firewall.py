@@ -24,7 +24,7 @@ NO_PORTS = Publication("ovs_net1", CONTAINER_ID, "net1 web", (), ())
 
 
 def ensure(gateway: Gateway, publication: Publication = NO_PORTS, foreign: Foreign | None = None) -> None:
-    firewall.ensure(gateway, publication, foreign or Foreign(), Deadline(10))
+    firewall.ensure(gateway, publication, lambda: foreign or Foreign(), Deadline(10), first=True)
 
 
 def remove(gateway: Gateway, *, needed: bool = False) -> None:

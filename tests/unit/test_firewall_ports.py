@@ -37,7 +37,7 @@ def on_net2(*ports: PublishedPort, **fields: Any) -> Publication:
 
 def ensure(wanted: Publication) -> None:
     gateway = {"ovs_net1": NET1, "ovs_net2": NET2}[wanted.bridge]
-    firewall.ensure(gateway, wanted, Foreign(), Deadline(10))
+    firewall.ensure(gateway, wanted, Foreign, Deadline(10), first=True)
 
 
 def remove(gone: Publication, *, needed: bool = False) -> None:

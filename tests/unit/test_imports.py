@@ -41,7 +41,7 @@ INDEPENDENT = (
 PURE = ("definition", "plan", "fabric.mesh")
 LIBRARIES = {
     "jeepney": {"firewalld"},
-    "pyroute2": {"links", "underlay"},
+    "pyroute2": {"links", "nftables", "underlay"},
     "ovsdbapp": {"ovsdb", "switch"},
     "ovs": {"ovsdb", "switch"},
 }
