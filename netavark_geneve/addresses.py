@@ -19,6 +19,7 @@ SLOTS_MAX = 4096
 SLICE_MIN = 4  # its first and last address stay unused, one is the gateway's, one a container's
 SLICE_ROOMY = 32
 OVERHEAD = {4: 50, 6: 70}  # bytes: outer IP 20 or 40, UDP 8, GENEVE 8 (RFC 8926 §3), inner Ethernet 14
+VLAN_TAG = 4  # bytes: IEEE 802.1Q, inside the tunnel
 MTU_MIN = {4: 576, 6: 1280}  # bytes: RFC 791 and RFC 8200 §5
 
 

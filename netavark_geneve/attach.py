@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Attach a container to a network: the order of everything, and the undo of everything."""
 
+import dataclasses
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -13,12 +14,12 @@ from .leave import leave
 from .log import logger, timed
 from .membership import find_mesh
 from .model import AttachPlan, AttachResult, Container, Network
-from .options import parse
+from .options import NETDEV, parse
 from .plan import attach_result, plan_attach
 
 DEADLINE = 10.0  # seconds for one attach
 UNDO_DEADLINE = 3.0  # seconds more to undo it when it failed
-CONFLICT_WAIT = 0.025  # seconds in which another holder of an address has to answer, over tunnels that are new
+CONFLICT_WAIT = 0.05  # seconds in which another holder of an address has to answer, over tunnels that are new
 CONFLICT_WAIT_WARM = 0.01  # the same, over tunnels that are there
 
 
@@ -42,7 +43,9 @@ def attach(network: Network, container: Container, netns_path: str, environ: Map
         result = attach_result(network, plan, search_domains=dns.search_domains() if resolver else None)
         bridge, veth, tags = plan.bridge, plan.veth, plan.port_tags
         netns = stack.enter_context(links.namespace(netns_path))
-        ovs = stack.enter_context(switch.connect(environ, deadline, bridge.name, tags))
+        ovs = stack.enter_context(switch.connect(environ, deadline, bridge.name, tags, veth.name))
+        if ovs.find_datapath_type(bridge.name) == NETDEV:  # whatever the options say of a bridge of the user's
+            veth = dataclasses.replace(veth, checksum_offload=False)
         undo = stack.enter_context(ExitStack())
 
         with timed("links"):
@@ -53,6 +56,7 @@ def attach(network: Network, container: Container, netns_path: str, environ: Map
             is_first = not ovs.has_bridge(bridge.name, network.id)
             prober = stack.enter_context(_early_prober(plan))
             links.ensure_name_free(veth)  # else the undo would remove what is somebody else's
+            ovs.drop_port(veth.name, deadline)
             undo.callback(_undo, links.remove_link, veth.name)
             links.create_veth(veth, netns)
             with links.inside(netns):

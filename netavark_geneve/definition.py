@@ -10,6 +10,7 @@ from . import naming
 from .addresses import (
     MTU_MIN,
     OVERHEAD,
+    VLAN_TAG,
     Address,
     Interface,
     Range,
@@ -25,7 +26,6 @@ from .options import ISOLATE_DEFAULT, UNMANAGED, Options, record
 MTU_ALONE = 1500  # bytes: Ethernet's, for a network that crosses no tunnel
 IPAM_NONE = "none"  # layer 2 only: addresses are the containers' own business
 FOR_MANAGED = ("vni", "isolate", "vrf", "outbound_addr4", "outbound_addr6")
-VLAN_TAG = 4  # bytes: IEEE 802.1Q, inside the tunnel
 POOL_PREFIX = {4: 24, 6: 64}  # prefix length of a subnet that is derived from subnet_pool
 
 
@@ -49,6 +49,8 @@ def complete(network: Network, options: Options, facts: HostFacts, *, subnet_poo
 
     Raises GeneveError, in a sentence, on the first thing that cannot work.
     """
+    if options.dns is not None:  # clients of the Docker-compatible API have no other way to say it
+        network = dataclasses.replace(network, dns_enabled=options.dns)
     _check_supported(network, options)
     subnets = network.subnets
     if not subnets and network.ipam_driver != IPAM_NONE:

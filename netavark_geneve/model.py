@@ -108,7 +108,7 @@ class Bridge:
     addresses: tuple[Interface, ...]
     tags: Mapping[str, str]
     managed: bool = True
-    vlan: int | None = None
+    vlan: int = 0
     vrf: str | None = None
 
 
@@ -128,7 +128,7 @@ class Tunnel:
 class Veth:
     """The pair between the bridge (`name`, on the host) and the container (`interface`, in its netns).
 
-    `vlan` is the access VLAN of its port on the bridge.
+    `vlan` is the access VLAN of its port on the bridge; 0 is untagged.
     """
 
     name: str
@@ -140,7 +140,7 @@ class Veth:
     alias: str
     ipv6: bool
     checksum_offload: bool
-    vlan: int | None = None
+    vlan: int = 0
 
 
 @dataclass(frozen=True)

@@ -42,6 +42,7 @@ AUXDATA = struct.Struct("=3I4H")  # struct tpacket_auxdata; the last but one is 
 VLAN_ID = 0x0FFF
 FRAME_MAX = 128  # more than what we look at of any frame
 
+PROBES = 5  # spread over the wait
 DRAIN = 0.005  # seconds for what has arrived already, however late we come to read it
 
 
@@ -67,10 +68,11 @@ class Neighbours:
         """Read the answers until `wait` seconds after probe(); raises GeneveError when an address is taken."""
         if not self._addresses:
             return
-        self._read_answers(self._probed + wait / 2)
-        # Once more: a tunnel of the userspace datapath that does not know its peer's MAC asks for it and
-        # drops the packet.
-        self._send_probes()
+        for part in range(1, PROBES):
+            self._read_answers(self._probed + wait * part / PROBES)
+            # Again: a tunnel of the userspace datapath that does not know its peer's MAC asks for it and
+            # drops the packet.
+            self._send_probes()
         self._read_answers(self._probed + wait)
 
     def announce(self) -> None:
@@ -92,7 +94,7 @@ class Neighbours:
 
     def _read_answers(self, until: float) -> None:
         """Read what others say until then, and what has arrived before; a flood must not hold us up."""
-        last = max(until, time.monotonic() + DRAIN)
+        last = max(until, time.monotonic() + DRAIN / PROBES)
         with _failing_to(f"hear the neighbours of {self._veth.interface}"):
             while (now := time.monotonic()) < last:
                 self._raw.settimeout(max(0.0, until - now))

@@ -17,6 +17,7 @@ HOSTS_FILE = "@"  # prefix: read the list from that fabric.toml, anew at every a
 GONE = "-"  # a list entry that keeps the slot of a host that is gone
 ISOLATE_DEFAULT = "strict"  # as netavark 2
 UNMANAGED = "unmanaged"
+NETDEV = "netdev"  # Open vSwitch's userspace datapath
 VLAN_MAX = 4094  # IEEE 802.1Q; 0 is untagged
 LABEL = "geneve-ovs."  # prefix: Podman's Docker-compatible API hands over labels, but no options
 DOCKER_MTU, DOCKER_BRIDGE = "com.docker.network.driver.mtu", "com.docker.network.bridge.name"
@@ -47,6 +48,7 @@ class Options:
     mode: str | None = None
     allow_foreign_ip: bool | None = None
     conflict_detection: bool | None = None
+    dns: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,7 @@ def parse(raw: Mapping[str, str]) -> Options:
         mode=_mode(raw.get("mode")),
         allow_foreign_ip=_flag("allow_foreign_ip", raw.get("allow_foreign_ip")),
         conflict_detection=_flag("conflict_detection", raw.get("conflict_detection")),
+        dns=_flag("dns", raw.get("dns")),
     )
 
 
@@ -158,7 +161,7 @@ def _slots(text: str | None) -> int | None:
 
 def _datapath_type(text: str | None) -> str | None:
     """As the Bridge column of ovs-vswitchd.conf.db(5): "" or "system" is the kernel's, or "netdev"."""
-    if text not in (None, "", "system", "netdev"):
+    if text not in (None, "", "system", NETDEV):
         raise GeneveError(f"option datapath_type={text}: must be system (the kernel's) or netdev (userspace)")
     return "" if text == "system" else text
 

@@ -5,7 +5,7 @@ import ipaddress
 import re
 
 from . import naming, tags
-from .addresses import Address, Interface
+from .addresses import MTU_MIN, VLAN_TAG, Address, Interface
 from .errors import GeneveError
 from .fabric import mesh as fabric
 from .fabric.mesh import Mesh
@@ -23,7 +23,7 @@ from .model import (
     Tunnel,
     Veth,
 )
-from .options import DST_PORT_DEFAULT, ISOLATE_DEFAULT, UNMANAGED, ContainerOptions, Options, parse_container
+from .options import DST_PORT_DEFAULT, ISOLATE_DEFAULT, NETDEV, UNMANAGED, ContainerOptions, Options, parse_container
 
 DEFAULT_ROUTE = {4: ipaddress.ip_network("0.0.0.0/0"), 6: ipaddress.ip_network("::/0")}
 _MAC = re.compile(r"[0-9a-fA-F]([02468aceACE])(:[0-9a-fA-F]{2}){5}", re.ASCII)
@@ -147,6 +147,7 @@ def _addresses(network: Network, options: Options, mesh: Mesh | None, container:
         _check_address(network, address)
         if mesh is not None and not options.allow_foreign_ip:
             _check_range(network, address)
+        _check_foreign_gateway(network, options, mesh, address)
     return tuple(
         ipaddress.ip_interface((address, _subnet(network, address).subnet.prefixlen))
         for address in dict.fromkeys(container.addresses)
@@ -171,7 +172,7 @@ def _bridge(network: Network, options: Options, mesh: Mesh | None) -> Bridge:
         addresses=gateways,
         tags=naming.network_tags(network.id) | {"network-name": network.name, "vni": str(vni)},
         managed=options.mode != UNMANAGED,
-        vlan=options.vlan or None,
+        vlan=options.vlan or 0,
         vrf=options.vrf,
     )
 
@@ -199,19 +200,24 @@ def _veth(
         )
     own: ContainerOptions = parse_container(container.options, network.name)
     vlan = options.vlan if own.vlan is None else own.vlan
+    # `create` left room in the tunnel for the tag of the network, not for one that only this container has.
+    mtu = options.mtu - (VLAN_TAG if vlan and not options.vlan else 0)
+    ipv6 = network.ipv6_enabled or any(subnet.subnet.version == 6 for subnet in network.subnets)
+    if addresses and ipv6 and mtu < MTU_MIN[6]:
+        raise GeneveError(f"vlan={vlan} leaves an MTU of {mtu}, too little for IPv6; give the network the vlan instead")
     return Veth(
         name=own.host_interface_name or naming.veth(network.id, container.id, container.interface, attempt),
         interface=container.interface,
         mac=_mac(network, container, addresses),
-        mtu=options.mtu,
+        mtu=mtu,
         addresses=addresses,
         routes=_routes(network, options),
         alias=naming.alias(network.name, container.name, container.id, container.interface),
-        ipv6=network.ipv6_enabled or any(subnet.subnet.version == 6 for subnet in network.subnets),
+        ipv6=ipv6,
         # OVS's userspace datapath forwards packets whose checksum the kernel left to the "hardware":
         # ping works and TCP stalls.
-        checksum_offload=options.datapath_type != "netdev",
-        vlan=vlan or None,
+        checksum_offload=options.datapath_type != NETDEV,
+        vlan=vlan or 0,
     )
 
 
@@ -251,7 +257,14 @@ def _check_address(network: Network, address: Address) -> None:
     if address.version == 4:
         reserved[subnet.subnet.broadcast_address] = f"the broadcast address of {subnet.subnet}"
     if address in reserved:
-        raise GeneveError(f"{address} is {reserved[address]}, which no container can have; choose another --ip")
+        raise GeneveError(
+            f"{address} is {reserved[address]}, which no container can have; choose another {_option(address)}"
+        )
+
+
+def _option(address: Address) -> str:
+    """How the user chooses such an address."""
+    return "--ip" if address.version == 4 else "--ip6"
 
 
 def _check_range(network: Network, address: Address) -> None:
@@ -260,7 +273,19 @@ def _check_range(network: Network, address: Address) -> None:
     if lease_range is not None and address not in lease_range:
         raise GeneveError(
             f"{address} is outside {lease_range}, this host's share of network {network.name}, and may be another"
-            " host's; choose an --ip inside, or create the network with --opt allow_foreign_ip=true"
+            f" host's; choose an {_option(address)} inside, or create the network with --opt allow_foreign_ip=true"
+        )
+
+
+def _check_foreign_gateway(network: Network, options: Options, mesh: Mesh | None, address: Address) -> None:
+    """The first address of each slice is its host's gateway, also while that host has no container to show it."""
+    subnet = _subnet(network, address)
+    if mesh is None or not options.slots or not subnet.is_routed_here or options.mode == UNMANAGED:
+        return
+    size = subnet.subnet.num_addresses // options.slots
+    if (int(address) - int(subnet.subnet.network_address)) % size == 1:
+        raise GeneveError(
+            f"{address} is the gateway of another host's slice of {subnet.subnet}; choose another {_option(address)}"
         )
 
 

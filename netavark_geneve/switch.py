@@ -59,6 +59,23 @@ class Switch:
             rows = self._api.all_tagged("Port", naming.CONTAINER_ROLE)
             return sorted((str(row.name), dict(row.external_ids)) for row in rows)
 
+    def drop_port(self, name: str, deadline: Deadline) -> None:
+        """Remove a container's port whose device a crash took, before one of that name is made again.
+
+        In one transaction with the new one ovs-vswitchd would take the new device for the old, and nothing passes.
+        """
+        with self._api.ovsdb_connection.lock:
+            row = self._api.find_named("Port", name)
+            is_left = row is not None and naming.CONTAINER_ROLE.items() <= row.external_ids.items()
+        if is_left:
+            self._commit(_Drop(self._api, name), deadline)
+
+    def find_datapath_type(self, bridge: str) -> str | None:
+        """As the Bridge row says; None when there is none yet."""
+        with self._api.ovsdb_connection.lock:
+            row = self._api.find_named("Bridge", bridge)
+            return None if row is None else str(row.datapath_type)
+
     def has_bridge(self, name: str, network_id: str) -> bool:
         """Whether the network's bridge is there; somebody else's of the same name does not count."""
         with self._api.ovsdb_connection.lock:
@@ -104,8 +121,10 @@ class Switch:
 
 
 @contextmanager
-def connect(environ: Mapping[str, str], deadline: Deadline, bridge: str, tags: Mapping[str, str]) -> Iterator[Switch]:
-    """Connect to this host's OVSDB for one attachment, which `tags` identify.
+def connect(
+    environ: Mapping[str, str], deadline: Deadline, bridge: str, tags: Mapping[str, str], port: str | None = None
+) -> Iterator[Switch]:
+    """Connect to this host's OVSDB for one attachment, which `tags` identify, and which is to have this `port`.
 
     Raises GeneveError at once when there is no socket, and at the deadline when nobody answers.
     """
@@ -113,6 +132,7 @@ def connect(environ: Mapping[str, str], deadline: Deadline, bridge: str, tags: M
         named(bridge),
         tagged(_identity(tags)),
         tagged(naming.tunnel_tags(tags["network-id"])),
+        *([named(port)] if port else []),
     ]
     with connected(environ, deadline, bridges=[named(bridge), tagged({"owner": naming.OWNER})], ports=own) as api:
         yield Switch(api)
@@ -147,7 +167,7 @@ class _Attach(_Change):
         port = _insert_port(txn, plan.veth.name, plan.port_tags)
         # transient: Fedora's and RHEL's Open vSwitch drop such ports at boot by themselves
         port.other_config = {"transient": "true"}
-        port.tag = [] if plan.veth.vlan is None else [plan.veth.vlan]
+        port.tag = [plan.veth.vlan]  # also 0: a port without a tag is a trunk, and hears and speaks in all VLANs
         port.interfaces[0].external_ids = {**plan.port_tags, "attached-mac": plan.veth.mac}
         bridge.addvalue("ports", port)
 
@@ -193,7 +213,7 @@ class _Attach(_Change):
         port = _insert_port(txn, wanted.name, wanted.tags)
         port.interfaces[0].type = "internal"
         port.interfaces[0].mtu_request = [wanted.mtu]
-        port.tag = [] if wanted.vlan is None else [wanted.vlan]
+        port.tag = [wanted.vlan]
         bridge = txn.insert(self.api.tables["Bridge"])
         bridge.name = wanted.name
         bridge.datapath_type = wanted.datapath_type
@@ -239,6 +259,18 @@ class _Detach(_Change):
             bridge.delete()
         elif port is not None and port.uuid in bridge.ports:
             bridge.delvalue("ports", port.uuid)
+
+
+class _Drop(_Change):
+    def __init__(self, api: Replica, port: str) -> None:
+        super().__init__(api)
+        self.port = port
+
+    def run_idl(self, txn: Transaction) -> None:
+        port = self.api.find_named("Port", self.port)
+        for bridge in self.api.tables["Bridge"].rows.values():
+            if port is not None and port.uuid in bridge.ports:
+                bridge.delvalue("ports", port.uuid)
 
 
 def _is_deserted(api: Replica, bridge_name: str, tags: Mapping[str, str]) -> bool:

@@ -83,7 +83,8 @@ def _ask(sock: "_socket.socket", arguments: list[str], request: bytes) -> list[b
     )
     try:
         sent = sock.sendmsg([message], wire.rights(descriptors))
-        sock.sendall(message[sent:])
+        if sent < len(message):  # sending nothing would fail if the helper has closed already, all answered
+            sock.sendall(message[sent:])
         taken = sock.recv(1)
     except OSError:
         taken = _taken_after_all(sock)

@@ -391,7 +391,7 @@ def cache() -> dict[str, str]:
 
 @pytest.mark.usefixtures("cable")
 def test_an_interface_that_is_not_there_or_goes_down_is_an_error() -> None:
-    message = r"cannot open a packet socket on eth7 in the container: No such device"
+    message = r"cannot open a packet socket on eth7: No such device"
     with pytest.raises(GeneveError, match=message), opened(veth=replace(VETH, interface="eth7")):
         pass
     with opened() as neighbours:

@@ -8,7 +8,7 @@ import pytest
 
 from netavark_geneve import links, naming, switch
 from netavark_geneve.attach import attach
-from netavark_geneve.errors import GeneveError
+from netavark_geneve.errors import Deadline, GeneveError
 from netavark_geneve.model import Container, Veth
 
 from .makers import CONTAINER_ID, container, created, facts, refused
@@ -42,6 +42,12 @@ class FakeSwitch:
     """It knows of no port, and of no bridge."""
 
     def find_port(self, tags: dict[str, str]) -> str | None:
+        return None
+
+    def drop_port(self, name: str, deadline: Deadline) -> None:
+        """There is none."""
+
+    def find_datapath_type(self, bridge: str) -> str | None:
         return None
 
     def has_bridge(self, name: str, network_id: str) -> bool:

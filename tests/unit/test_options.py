@@ -154,7 +154,7 @@ def test_slot_is_not_among_the_options_that_users_are_told() -> None:
     mesh = {"hosts", "local_ip", "slots", "vni", "mtu", "dst_port", "datapath_type"}
     egress = {"metric", "no_default_route", "outbound_addr4", "outbound_addr6", "isolate"}
     bridge = {"mode", "vlan", "vrf"}
-    addresses = {"allow_foreign_ip", "conflict_detection"}
+    addresses = {"allow_foreign_ip", "conflict_detection", "dns"}
     assert mesh | egress | bridge | addresses == set(KNOWN)
 
 

@@ -244,26 +244,39 @@ VETH = naming.veth(NETWORK_ID, CONTAINER_ID, "eth0", "1")
 @pytest.mark.parametrize(
     ("of_network", "of_container", "name", "vlan"),
     [
-        ({}, {}, VETH, None),
-        ({"vlan": "0"}, {}, VETH, None),
+        ({}, {}, VETH, 0),
+        ({"vlan": "0"}, {}, VETH, 0),
         ({"vlan": "7"}, {}, VETH, 7),
         ({"vlan": "7"}, {"vlan": "8"}, VETH, 8),
-        ({"vlan": "7"}, {"vlan": "0"}, VETH, None),
+        ({"vlan": "7"}, {"vlan": "0"}, VETH, 0),
         ({}, {"host_interface_name": "web0", "vlan": "4094"}, "web0", 4094),
     ],
     ids=["none", "network's: untagged", "network's", "own wins", "own: untagged", "name and own"],
 )
 def test_port_has_the_vlan_of_the_network_and_the_container_may_have_its_own(
-    of_network: dict[str, str], of_container: dict[str, str], name: str, vlan: int | None
+    of_network: dict[str, str], of_container: dict[str, str], name: str, vlan: int
 ) -> None:
     veth = planned(created(options=of_network), container(options=of_container)).veth
     assert (veth.name, veth.vlan) == (name, vlan)
 
 
-@pytest.mark.parametrize(("options", "vlan", "vrf"), [({}, None, None), ({"vlan": "7", "vrf": "red"}, 7, "red")])
-def test_bridge_has_the_vlan_and_the_vrf_of_the_network(
-    options: dict[str, str], vlan: int | None, vrf: str | None
-) -> None:
+@pytest.mark.parametrize(
+    ("of_network", "of_container", "mtu"),
+    [({}, {}, 1450), ({"vlan": "7"}, {"vlan": "8"}, 1446), ({}, {"vlan": "8"}, 1446), ({}, {"vlan": "0"}, 1450)],
+)
+def test_tag_has_its_place_in_the_tunnel(of_network: dict[str, str], of_container: dict[str, str], mtu: int) -> None:
+    assert planned(created(options=of_network), container(options=of_container)).veth.mtu == mtu
+
+
+def test_gateway_of_another_host_is_refused_also_while_it_has_no_container() -> None:
+    on = created(options={"allow_foreign_ip": "true"})
+    with refused("192.168.120.33 is the gateway of another host's slice"):
+        planned(on, container("192.168.120.33"))
+    assert planned(on, container("192.168.120.34")).veth.addresses
+
+
+@pytest.mark.parametrize(("options", "vlan", "vrf"), [({}, 0, None), ({"vlan": "7", "vrf": "red"}, 7, "red")])
+def test_bridge_has_the_vlan_and_the_vrf_of_the_network(options: dict[str, str], vlan: int, vrf: str | None) -> None:
     bridge = planned(created(options=options), container(options={"vlan": "9"})).bridge
     assert (bridge.managed, bridge.vlan, bridge.vrf) == (True, vlan, vrf)
 
