@@ -5,6 +5,9 @@ VENV   := .venv
 RUN    := $(VENV)/bin/python
 PREFIX ?= /opt/netavark-geneve
 PLUGINDIR ?= /usr/libexec/netavark
+BINDIR ?= /usr/local/sbin
+UNITDIR ?= /etc/systemd/system
+UNITS := $(notdir $(wildcard packaging/systemd/*))
 
 .PHONY: help
 help: ## list the targets
@@ -32,8 +35,9 @@ sandbox: $(VENV)/ready ## our modules against a real Open vSwitch, with Debian's
 	$(RUN) -m tests.sandbox
 
 .PHONY: e2e
-e2e: $(VENV)/ready ## real Podman on several hosts
+e2e: $(VENV)/ready ## real Podman on several hosts, without the warm helper and with it
 	$(RUN) -m pytest -q tests/lab tests/e2e
+	$(RUN) -m pytest -q --helper tests/e2e --ignore=tests/e2e/test_helper.py
 
 .PHONY: bench
 bench: $(VENV)/ready ## time of an attach beside netavark's own bridge
@@ -43,10 +47,14 @@ bench: $(VENV)/ready ## time of an attach beside netavark's own bridge
 install: ## install the plugin on this host, from this checkout
 	$(PYTHON) -m venv $(PREFIX)
 	$(PREFIX)/bin/python -m pip install .
-	install -d $(DESTDIR)$(PLUGINDIR)
+	install -d $(DESTDIR)$(PLUGINDIR) $(DESTDIR)$(BINDIR)
 	rm -f $(DESTDIR)$(PLUGINDIR)/geneve-ovs
 	sed '1s|.*|#!$(PREFIX)/bin/python -IS|' plugin-config/geneve-ovs >$(DESTDIR)$(PLUGINDIR)/geneve-ovs
 	chmod 755 $(DESTDIR)$(PLUGINDIR)/geneve-ovs
+	ln -sf $(PREFIX)/bin/netavark-geneve $(DESTDIR)$(BINDIR)/netavark-geneve
+	install -d $(DESTDIR)$(UNITDIR)
+	for unit in $(UNITS); do \
+	    sed 's|/opt/netavark-geneve/|$(PREFIX)/|' packaging/systemd/$$unit >$(DESTDIR)$(UNITDIR)/$$unit; done
 
 .PHONY: clean
 clean: ## remove what the other targets left in the checkout

@@ -37,7 +37,7 @@ def detach(network: Network, container: Container, netns_path: str, environ: Map
             _remove_routes(network, container, netns_path)
         with failures.collected():
             if port is not None:
-                links.remove_link(port)
+                links.make_vanish(port)
             else:
                 links.remove_by_alias(naming.alias(network.name, container.name, container.id, container.interface))
 

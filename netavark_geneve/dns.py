@@ -9,6 +9,7 @@ All changes are made under a lock on the parent directory. New files are made th
 aardvark's own directory counts as a network.
 """
 
+import errno
 import fcntl
 import ipaddress
 import os
@@ -32,6 +33,8 @@ PID_FILE = "aardvark.pid"  # in DIRECTORY, written by aardvark-dns
 INTERNAL = "%int"  # ends a file's name: nothing is asked of other servers for this network's containers
 SEARCH_DOMAIN = "dns.podman"  # aardvark-dns answers below it, and never asks others about it
 PORT_VARIABLE = "NETAVARK_DNS_PORT"  # dns_bind_port of containers.conf(5)
+RELEASE = 0.5  # seconds for the kernel to take its sockets back from an instance that has just died
+IN_USE = os.strerror(errno.EADDRINUSE)
 PORT_DEFAULT = "53"
 HELPER_VARIABLE = "CONTAINERS_HELPER_BINARY_DIR"  # Podman looks there first
 HELPER_DIRECTORIES = (  # the default of helper_binaries_dir of containers.conf(5)
@@ -284,7 +287,9 @@ def _start(program: str, port: int, environ: Mapping[str, str], deadline: Deadli
     systemd_run = shutil.which("systemd-run", path=environ.get("PATH"))
     if SYSTEMD.exists() and systemd_run:  # else it would end with the service that happened to start a container
         command = [systemd_run, "-q", "--scope", *command]
-    reason = _run(command, environ, deadline)
+    patience = Deadline(RELEASE)
+    while (reason := _run(command, environ, deadline)) and IN_USE in reason and patience.remaining():
+        time.sleep(RELEASE / 10)
     if reason is not None:
         raise GeneveError(
             f"{PROGRAM} did not start: {reason}; see 'ss -lntup sport = :{port}' for a program that has its port,"

@@ -23,7 +23,9 @@ def leave(ovs: Switch, network: Network, container: Container, environ: Mapping[
 
     with Failures() as failures:
         with failures.collected():
-            followed = ovs.detach(bridge, tags, deadline)
+            # Nobody meets the port again, unless the next one is to have its name.
+            wait = "host_interface_name" in container.options
+            followed = ovs.detach(bridge, tags, deadline, wait=wait)
             if not followed:
                 logger.warning("ovs-vswitchd does not follow; %s", START_IT)
                 if managed and not is_needed():

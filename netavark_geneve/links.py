@@ -9,6 +9,7 @@ import errno
 import ipaddress
 import os
 import socket
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,6 +31,7 @@ _FAMILY = {4: socket.AF_INET, 6: socket.AF_INET6}
 # routes, router solicitations and MLD reports cost the switch more than the container's own traffic.
 _NO_IPV6_ADDRESS = {"attrs": [("AF_INET6", {"attrs": [("IFLA_INET6_ADDR_GEN_MODE", 1)]})]}
 
+POLL = 0.0005  # seconds between two looks at whether an interface has vanished
 IFF_UP, IFF_NOARP = 0x01, 0x80  # linux/if.h
 
 
@@ -161,6 +163,28 @@ def remove_link(name: str) -> None:
         return
     with IPRoute() as ipr, _netlink(f"delete {name}"), _ignoring(errno.ENODEV):
         ipr.link("del", index=index)
+
+
+def make_vanish(name: str) -> None:
+    """As remove_link, but done as soon as nobody can see the interface any more, and both its names are free.
+
+    The kernel then still waits an RCU period before it forgets the rest: in a thread, which a helper does
+    not wait for.
+    """
+    errors: list[GeneveError] = []
+
+    def remove() -> None:
+        try:
+            remove_link(name)
+        except GeneveError as error:
+            errors.append(error)
+
+    remover = threading.Thread(target=remove)
+    remover.start()
+    while remover.is_alive() and find_link(name) is not None:
+        remover.join(POLL)
+    if errors:
+        raise errors[0]
 
 
 def _with_link_local(bridge: Bridge) -> tuple[Interface, ...]:

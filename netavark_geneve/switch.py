@@ -40,18 +40,24 @@ class Switch:
         self._commit(_Attach(self._api, plan), deadline)
         self._check_interfaces([plan.veth.name, plan.bridge.name, *(tunnel.name for tunnel in plan.tunnels)])
 
-    def detach(self, bridge: str, tags: Mapping[str, str], deadline: Deadline) -> bool:
+    def detach(self, bridge: str, tags: Mapping[str, str], deadline: Deadline, *, wait: bool = True) -> bool:
         """Remove the port that carries `tags` if there is one; with the last port the bridge and its tunnels.
 
         A bridge that is not ours stays. Done once it stands in the database; False when ovs-vswitchd has not
-        followed by the deadline.
+        followed by the deadline. Unless told to `wait`, only a bridge that goes is waited for.
         """
-        followed = self._commit(_Detach(self._api, bridge, tags), deadline, must_complete=False)
+        followed = self._leave(bridge, tags, deadline, wait=wait)
         with self._api.ovsdb_connection.lock:
             deserted = _is_deserted(self._api, bridge, tags)
         if deserted:  # by several who left at once, none of whom was the last yet
-            followed = self._commit(_Detach(self._api, bridge, tags), deadline, must_complete=False)
+            followed = self._leave(bridge, tags, deadline, wait=wait)
         return followed
+
+    def _leave(self, bridge: str, tags: Mapping[str, str], deadline: Deadline, *, wait: bool) -> bool:
+        change = _Detach(self._api, bridge, tags)
+        with timed("ovsdb-server and ovs-vswitchd"):
+            next_cfg = self._submit(change, deadline)
+            return self._has_completed(next_cfg, deadline) if wait or change.is_last else True
 
     def all_containers(self) -> list[tuple[str, dict[str, str]]]:
         """Name and tags of every container's port on this host; of a connection that `connect_all` made."""
@@ -82,21 +88,25 @@ class Switch:
             bridge = self._api.find_named("Bridge", name)
             return bridge is not None and bridge.external_ids.get("network-id") == network_id
 
-    def _commit(self, change: "_Change", deadline: Deadline, *, must_complete: bool = True) -> bool:
+    def _commit(self, change: "_Change", deadline: Deadline) -> None:
+        """Make the change, and wait until ovs-vswitchd has."""
+        with timed("ovsdb-server and ovs-vswitchd"):
+            next_cfg = self._submit(change, deadline)
+            if not self._has_completed(next_cfg, deadline):
+                raise _no_answer(deadline)
+
+    def _submit(self, change: "_Change", deadline: Deadline) -> int:
+        """Put the change into the database; the number of the configuration that it makes."""
         request = Request(self._api, self._api.ovsdb_connection, check_error=True, log_errors=False)
         request.timeout = max(deadline.remaining(), COMMIT_MIN)
         request.add(change)
-        with timed("ovsdb-server and ovs-vswitchd"):
-            try:
-                request.commit()
-            except exceptions.TimeoutException as error:
-                raise _no_answer(deadline) from error
-            except RuntimeError as error:
-                raise GeneveError(_explain(str(error))) from error
-            completed = self._has_completed(request.next_cfg, deadline)
-        if must_complete and not completed:
-            raise _no_answer(deadline)
-        return completed
+        try:
+            request.commit()
+        except exceptions.TimeoutException as error:
+            raise _no_answer(deadline) from error
+        except RuntimeError as error:
+            raise GeneveError(_explain(str(error))) from error
+        return request.next_cfg
 
     def _has_completed(self, next_cfg: int, deadline: Deadline) -> bool:
         """Wait until ovs-vswitchd reports that it has applied configuration number `next_cfg`."""
@@ -240,6 +250,8 @@ class _Attach(_Change):
 
 
 class _Detach(_Change):
+    is_last = False  # whether the bridge goes too
+
     def __init__(self, api: Replica, bridge: str, tags: Mapping[str, str]) -> None:
         super().__init__(api)
         self.bridge = bridge
@@ -251,7 +263,8 @@ class _Detach(_Change):
             return
         txn.add_comment(f"geneve-ovs: detach {self.tags['container-id']} from {self.bridge}")
         port = self.api.find_tagged("Port", _identity(self.tags))
-        if _is_deserted(self.api, self.bridge, self.tags):
+        self.is_last = _is_deserted(self.api, self.bridge, self.tags)
+        if self.is_last:
             bridge.verify("ports")  # somebody may be joining right now
             # delete() is what brings the row, and so the check, into the transaction: without it
             # ovs.db.idl (3.5, 4.0) drops the check silently. The row itself goes with its last reference.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The helper's side: serve requests of root on this host, each in a thread of its own, until nobody asks any more."""
+"""The helper's side: serve requests of root on this host, several at a time, until nobody asks any more."""
 
 import json
 import logging
@@ -11,6 +11,7 @@ import struct
 import threading
 import time
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
@@ -22,6 +23,7 @@ from ..log import FORMAT, level_from_environment, logger
 from . import wire
 
 IDLE = 300.0  # seconds without a request after which the helper ends
+WORKERS = 32  # requests at the same time
 PATIENCE = 10.0  # seconds for a caller to send its request
 PAUSE = 0.1  # seconds until the next try when no request can be accepted just now
 FIRST_FD = 3  # sd_listen_fds(3)
@@ -66,27 +68,24 @@ class Helper:
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._environ = dict(environ)
         self._netns = _identity("/proc/self/ns/net")
-        self._threads: set[threading.Thread] = set()
-        self._lock = threading.Lock()
+        # Threads that stay: libuuid, by which ovs makes its UUIDs, keeps a file open for each thread there ever was.
+        self._pool = ThreadPoolExecutor(WORKERS)
+        self._running = 0
         self._containers: set[str] = set()  # that are being worked on
-        self._done = threading.Condition()
+        self._changed = threading.Condition()  # of the two above
 
     def start(self, connection: socket.socket) -> None:
-        thread = threading.Thread(target=self._run, args=(connection,), daemon=True)
-        with self._lock:
-            self._threads.add(thread)
-        thread.start()
+        with self._changed:
+            self._running += 1
+        self._pool.submit(self._run, connection)
 
     def is_busy(self) -> bool:
-        with self._lock:
-            return bool(self._threads)
+        with self._changed:
+            return self._running > 0
 
     def finish(self) -> None:
         """Wait for the requests that are running; their own deadlines bound them."""
-        with self._lock:
-            running = list(self._threads)
-        for thread in running:
-            thread.join()
+        self._pool.shutdown()
 
     def _run(self, connection: socket.socket) -> None:
         try:
@@ -94,9 +93,11 @@ class Helper:
                 self._serve(connection)
         except (OSError, EOFError, ValueError) as error:  # the caller is gone, or talks nonsense
             logger.debug("request given up: %s", error)
+        except Exception:  # noqa: BLE001 - the thread survives whatever happened
+            logger.exception("a bug in the helper itself")
         finally:
-            with self._lock:
-                self._threads.discard(threading.current_thread())
+            with self._changed:
+                self._running -= 1
 
     def _serve(self, connection: socket.socket) -> None:
         connection.settimeout(PATIENCE)
@@ -127,15 +128,15 @@ class Helper:
 
         Its undo, by tags, would take away what the next one has made.
         """
-        with self._done:
-            self._done.wait_for(lambda: container not in self._containers)
+        with self._changed:
+            self._changed.wait_for(lambda: container not in self._containers)
             self._containers.add(container)
         try:
             yield
         finally:
-            with self._done:
+            with self._changed:
                 self._containers.discard(container)
-                self._done.notify_all()
+                self._changed.notify_all()
 
     def _is_for_us(self, caller: Mapping[str, str], netns: int) -> bool:
         agreed = all(caller.get(key) == self._environ.get(key) for key in wire.SHARED)
@@ -156,13 +157,14 @@ def _handle(arguments: list[str], request: bytes, environ: Mapping[str, str]) ->
         reply = failure(
             f"unexpected {type(error).__name__}: {error}; this is a bug in geneve-ovs, RUST_LOG=debug shows where"
         )
+    finally:
+        _messages.set(None)
     return reply, "".join(f"{line}\n" for line in messages).encode(errors="replace")
 
 
 def _undo(arguments: list[str], request: bytes, environ: Mapping[str, str]) -> None:
     """Take back a setup of which nobody has heard."""
     reply, _ = _handle(["teardown", *arguments[1:]], request, environ)
-    _messages.set(None)
     logger.warning("a caller has gone before its setup was done: %s", reply.output.decode().strip() or "undone")
 
 

@@ -69,7 +69,7 @@ def host(monkeypatch: pytest.MonkeyPatch) -> Host:
     monkeypatch.setattr(switch, "connect", made.connect)
     monkeypatch.setattr(links, "namespace", namespace)
     monkeypatch.setattr(links, "inside", inside)
-    for name in ("remove_link", "remove_by_alias", "remove_routes"):
+    for name in ("make_vanish", "remove_by_alias", "remove_routes"):
         monkeypatch.setattr(links, name, made.record(name))
     for name in ("leave", "forget"):
         monkeypatch.setattr(detach_verb, name, made.record(name))
@@ -89,8 +89,8 @@ def go(netns: str, on: Network | None = None, who: Container | None = None) -> N
 
 def test_port_leaves_the_switch_before_its_interface_goes(host: Host, netns: str) -> None:
     go(netns)
-    assert host.names() == ["leave", "remove_link"]
-    assert host.steps[-1] == ("remove_link", "veth1")
+    assert host.names() == ["leave", "make_vanish"]
+    assert host.steps[-1] == ("make_vanish", "veth1")
 
 
 def test_interface_that_the_switch_does_not_know_is_found_by_its_alias(host: Host, netns: str) -> None:
@@ -111,12 +111,12 @@ def test_step_that_fails_keeps_no_other_from_being_made(host: Host, netns: str, 
     host.broken = {broken}
     with refused("detach web from network net1", f"no luck with {broken}"):
         go(netns, created(network(routes=ROUTES)))
-    assert host.names() == ["leave", "remove_routes", "remove_link"]
+    assert host.names() == ["leave", "remove_routes", "make_vanish"]
 
 
 def test_all_that_failed_is_told(host: Host, netns: str) -> None:
-    host.broken = {"leave", "remove_link"}
-    with refused("no luck with leave; no luck with remove_link"):
+    host.broken = {"leave", "make_vanish"}
+    with refused("no luck with leave; no luck with make_vanish"):
         go(netns)
 
 
@@ -134,7 +134,7 @@ class TestRoutes:
 
     def test_container_that_is_gone_has_none_left(self, host: Host, tmp_path: Path) -> None:
         go(str(tmp_path / "gone"), created(network(routes=ROUTES)))
-        assert host.names() == ["leave", "remove_link"]
+        assert host.names() == ["leave", "make_vanish"]
 
     def test_container_without_addresses_has_those_without_a_gateway(self, host: Host, netns: str) -> None:
         go(netns, created(network(routes=ROUTES)), container(addresses=()))

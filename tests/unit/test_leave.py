@@ -22,10 +22,11 @@ class FakeSwitch:
         self.bridge_is_there, self.others, self.follows, self.error = True, others, follows, error
         self.left: list[Any] = []
 
-    def detach(self, bridge: str, tags: dict[str, str], deadline: Deadline) -> bool:
+    def detach(self, bridge: str, tags: dict[str, str], deadline: Deadline, *, wait: bool) -> bool:
         if self.error:
             raise self.error
         self.left.append((bridge, tags))
+        self.waited = wait
         self.bridge_is_there = self.others
         return self.follows
 
@@ -81,6 +82,12 @@ SUBNETS = [each.subnet for each in named().subnets]
 
 def test_port_leaves_the_switch_by_its_tags(steps: Steps) -> None:
     assert go().left == [("ovs_net1", naming.container_tags(NETWORK_ID, CONTAINER_ID, "eth0"))]
+
+
+@pytest.mark.parametrize(("options", "waited"), [({}, False), ({"host_interface_name": "web0"}, True)])
+def test_only_a_name_that_comes_back_is_waited_for(steps: Steps, options: dict[str, str], waited: bool) -> None:
+    """ovs-vswitchd would take the next device of the name for this one."""
+    assert go(who=container(options=options)).waited is waited
 
 
 def test_last_container_takes_everything_along(steps: Steps) -> None:
