@@ -32,14 +32,18 @@ class Containers:
     def __init__(self, networks: dict[str, dict[str, Any]]) -> None:
         self.networks = networks
 
-    def setup(self, network: str, number: int, *, steps: bool = False) -> tuple[float, dict[str, float]]:
-        return self._netavark("setup", network, number, steps=steps)
+    def setup(
+        self, network: str, number: int, *, cold: bool = False, steps: bool = False
+    ) -> tuple[float, dict[str, float]]:
+        return self._netavark("setup", network, number, cold=cold, steps=steps)
 
-    def teardown(self, network: str, number: int, *, steps: bool = False) -> tuple[float, dict[str, float]]:
-        return self._netavark("teardown", network, number, steps=steps)
+    def teardown(self, network: str, number: int, *, cold: bool = False) -> tuple[float, dict[str, float]]:
+        return self._netavark("teardown", network, number, cold=cold, steps=False)
 
-    def _netavark(self, verb: str, network: str, number: int, *, steps: bool) -> tuple[float, dict[str, float]]:
-        """Milliseconds from spawn to exit; with `steps` also those that the plugin logs."""
+    def _netavark(
+        self, verb: str, network: str, number: int, *, cold: bool, steps: bool
+    ) -> tuple[float, dict[str, float]]:
+        """Milliseconds from spawn to exit; with `steps` also those that the plugin logs. `cold` finds no helper."""
         definition = self.networks[network]
         gateway = definition["subnets"][0]["gateway"].split(".")
         request = {
@@ -56,6 +60,8 @@ class Containers:
             "port_mappings": self.ports(number) if network.startswith("full") else [],
         }
         environ = {**os.environ, "NETAVARK_FW": "nftables", "RUST_LOG": "netavark=debug" if steps else "netavark=warn"}
+        if cold:
+            environ["NETAVARK_GENEVE_SOCKET"] = "/nonexistent"
         start = time.perf_counter()
         done = subprocess.run(
             (*COMMAND, verb, f"/run/netns/bench{number}"),
@@ -104,18 +110,26 @@ def attached(containers: Containers, numbers: range) -> Iterator[None]:
 
 def measure(containers: Containers, rounds: int) -> dict[str, Any]:
     """Setup and teardown of one more container on each network, in random order within every round."""
-    samples: dict[str, Any] = {f"{verb} {net}": [] for verb in ("setup", "teardown") for net in containers.networks}
-    steps: list[dict[str, float]] = []
+    ways = [(network, cold) for network in containers.networks for cold in (False, True)]
+    ways = [(network, cold) for network, cold in ways if not cold or is_ours(containers.networks[network])]
+    samples: dict[str, list[float]] = {}
+    steps: dict[str, list[dict[str, float]]] = {"warm": [], "cold": []}
     namespaces("add", range(EXTRA, EXTRA + 1))
     for _ in range(rounds):
-        for network in random.sample(list(containers.networks), len(containers.networks)):
-            samples[f"setup {network}"].append(containers.setup(network, EXTRA)[0])
-            samples[f"teardown {network}"].append(containers.teardown(network, EXTRA)[0])
-        whole, found = containers.setup("geneve", EXTRA, steps=True)
-        steps.append({"whole": whole, **found})
-        containers.teardown("geneve", EXTRA)
+        for network, cold in random.sample(ways, len(ways)):
+            way = f"{network} {'cold' if cold else 'warm'}"
+            samples.setdefault(f"setup {way}", []).append(containers.setup(network, EXTRA, cold=cold)[0])
+            samples.setdefault(f"teardown {way}", []).append(containers.teardown(network, EXTRA, cold=cold)[0])
+        for name, found in steps.items():
+            whole, logged = containers.setup("geneve", EXTRA, cold=name == "cold", steps=True)
+            found.append({"whole": whole, **logged})
+            containers.teardown("geneve", EXTRA)
     namespaces("delete", range(EXTRA, EXTRA + 1))
     return {"samples": samples, "steps": steps}
+
+
+def is_ours(definition: dict[str, Any]) -> bool:
+    return bool(definition["driver"] == "geneve-ovs")
 
 
 def first_answers(containers: Containers, rounds: int, remote: tuple[int, str]) -> dict[str, list[float]]:
