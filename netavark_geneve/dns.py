@@ -96,16 +96,6 @@ def remove_names(network: str, container_id: str) -> None:
         _settle()
 
 
-def remove_network(network: str) -> None:
-    """Forget all containers of a network; gone is fine."""
-    if not DIRECTORY.exists():
-        return
-    with _lock():
-        for path in _paths(network):
-            path.unlink(missing_ok=True)
-        _settle()
-
-
 def replace_all(entries: Sequence[Names], program: str, environ: Mapping[str, str], deadline: Deadline) -> None:
     """Have the names of exactly these containers answered."""
     number = port(environ)

@@ -74,10 +74,10 @@ def ensure(
     """
     if not gateway.subnets:
         return
-    known = not first and has_chain(_network_chain(gateway.bridge))
-    if known and not publication.ports:
-        return
-    with lock():
+    with lock():  # whoever leaves last decides under it whether the network's chain goes
+        known = not first and has_chain(_network_chain(gateway.bridge))
+        if known and not publication.ports:
+            return
         network = [] if known else [*_skeleton([gateway], find_foreign()), *_network(gateway)]
         try:
             run([*network, *_published(publication)], deadline)

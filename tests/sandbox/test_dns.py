@@ -230,9 +230,10 @@ class TestInstance:
 
     def test_goes_with_the_last_network(self) -> None:
         ensure(WEB, DB, OTHER)
-        dns.remove_network("net120")
+        for names in (WEB, DB):
+            remove(names)
         assert len(instances()) == 1
-        dns.remove_network("net121")
+        remove(OTHER)
         assert instances() == []
 
     def test_that_died_is_started_again_with_all_names(self) -> None:
@@ -258,7 +259,7 @@ class TestInstance:
         ours = (dns.DIRECTORY / "aardvark.pid").read_text()
         (dns.DIRECTORY / "aardvark.pid").write_text(str(theirs))
         (tmp_path / "podman").unlink()  # at SIGHUP it would exit
-        dns.remove_network("no such network")
+        dns.remove_names("no such network", WEB.container_id)
         time.sleep(0.1)
         assert Path(f"/proc/{theirs}").exists()
         os.kill(theirs, signal.SIGHUP)

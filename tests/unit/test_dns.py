@@ -145,14 +145,6 @@ class TestRemoval:
             dns.remove_names("net2", DB.container_id)
             assert not directory.parent.exists()
 
-    def test_of_a_network_takes_all_its_containers(self, tmp_path: Path, directory: Path) -> None:
-        ensure(tmp_path, WEB, DB, replace(WEB, network="net2"))
-        dns.remove_network("net1")
-        assert list(contents(directory)) == ["net2"]
-        for _ in range(2):
-            dns.remove_network("net2")
-            assert not directory.parent.exists()
-
     def test_what_others_keep_beside_it_stays(self, tmp_path: Path, directory: Path) -> None:
         ensure(tmp_path, WEB)
         (directory.parent / "theirs").touch()
