@@ -278,12 +278,14 @@ def _check_range(network: Network, address: Address) -> None:
 
 
 def _check_foreign_gateway(network: Network, options: Options, mesh: Mesh | None, address: Address) -> None:
-    """The first address of each slice is its host's gateway, also while that host has no container to show it."""
+    """Where the gateways are the first addresses of the slices, also of hosts that have no container to show it."""
     subnet = _subnet(network, address)
-    if mesh is None or not options.slots or not subnet.is_routed_here or options.mode == UNMANAGED:
+    if mesh is None or not options.slots or options.mode == UNMANAGED or not subnet.is_routed_here:
         return
     size = subnet.subnet.num_addresses // options.slots
-    if (int(address) - int(subnet.subnet.network_address)) % size == 1:
+    start = int(subnet.subnet.network_address)
+    assert subnet.gateway is not None
+    if (int(subnet.gateway) - start) % size == (int(address) - start) % size == 1:
         raise GeneveError(
             f"{address} is the gateway of another host's slice of {subnet.subnet}; choose another {_option(address)}"
         )

@@ -1,12 +1,19 @@
-"""Labs that live as long as the test session, and a clean fabric of some of their hosts for each test."""
+"""Labs that live as long as the test session, and a clean fabric of some of their hosts for each test.
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
-from typing import Literal
+With `--helper` every host runs a warm helper meanwhile, which serves the plugin's calls.
+"""
+
+import signal
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import IO, Literal
 
 import pytest
 
-from tests.lab import Host, Lab
+from tests.lab import Host, Lab, machine
 from tests.lab.snapshot import diff
 
 from .fabric import CONFIG, Fabric
@@ -14,10 +21,30 @@ from .fabric import CONFIG, Fabric
 Libs = Literal["debian", "pypi"]
 MakeFabric = Callable[..., Fabric]
 SIZES = {("debian", 1500): 5, ("debian", 9000): 2, ("pypi", 1500): 3}
+SOCKET = "/run/netavark-geneve/helper.sock"
+SOCKET_VARIABLE = "NETAVARK_GENEVE_SOCKET"
+END = 40.0  # seconds for a helper to finish what it does
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--helper", action="store_true", help="run a warm helper on every host")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "cold(reason): the plugin's own process does the work, also with --helper")
+
+
+@pytest.fixture(autouse=True)
+def _cold(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test that is marked so finds no helper."""
+    marker = request.node.get_closest_marker("cold")
+    if marker is not None:
+        assert marker.kwargs.keys() == {"reason"}
+        monkeypatch.setitem(machine.ENVIRONMENT, SOCKET_VARIABLE, "/nonexistent")
 
 
 @pytest.fixture(scope="session")
-def labs() -> Iterator[Callable[[Libs, int], Lab]]:
+def labs(pytestconfig: pytest.Config) -> Iterator[Callable[[Libs, int], Lab]]:
     """The lab with these libraries and this underlay MTU, started when first asked for."""
     running: dict[tuple[Libs, int], Lab] = {}
     with ExitStack() as stack:
@@ -26,6 +53,9 @@ def labs() -> Iterator[Callable[[Libs, int], Lab]]:
             if (libs, mtu) not in running:
                 running[libs, mtu] = stack.enter_context(Lab(hosts=SIZES[libs, mtu], mtu=mtu, libs=libs))
                 Fabric(running[libs, mtu].hosts).each(_warm_up)
+                if pytestconfig.getoption("--helper"):
+                    for host in running[libs, mtu].hosts:
+                        stack.enter_context(helper(host))
             return running[libs, mtu]
 
         yield get
@@ -58,6 +88,41 @@ def fabric(make_fabric: MakeFabric) -> Fabric:
     three = make_fabric(3)
     three.configure()
     return three
+
+
+@dataclass(frozen=True)
+class Helper:
+    """A running helper: its process as the host sees it, and what it has said on stderr."""
+
+    process: subprocess.Popen[str]
+    pid: int
+    output: IO[str]
+
+    def said(self) -> str:
+        self.output.seek(0)
+        return self.output.read()
+
+
+@contextmanager
+def helper(host: Host, socket: str = SOCKET, *, idle: float = 100000, prefix: Sequence[str] = ()) -> Iterator[Helper]:
+    """A helper that listens for as long as the block, unless something ends it before; it must not have crashed."""
+    with tempfile.TemporaryFile("a+", errors="replace") as output:
+        command = (*prefix, "netavark-geneve", "helper", "--socket", socket, "--idle", str(idle))
+        # The shell tells the number and becomes the helper.
+        script = ("sh", "-c", 'echo $$; exec "$@"', "sh", *command)
+        process = host.popen(*script, stdout=subprocess.PIPE, stderr=output)
+        assert process.stdout
+        running = Helper(process, int(process.stdout.readline()), output)
+        try:
+            # 00010000 is __SO_ACCEPTCON: it listens.
+            listens = 'grep -q "00010000.* $1\\$" "/proc/$2/net/unix"'
+            host.sh(f"until {listens}; do sleep 0.02; done", socket, str(running.pid), timeout=30)
+            yield running
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.stdout.close()
+            process.wait(END)
+        assert "Traceback" not in running.said(), running.said()
 
 
 def _warm_up(host: Host) -> None:

@@ -580,6 +580,7 @@ def test_ipv6_that_is_switched_off_on_the_host(host: Host, sandbox: Sandbox) -> 
     assert "IPv6" in refusal
 
 
+@pytest.mark.cold(reason="a helper looks for nft on its own PATH")
 def test_what_nft_says_is_passed_on(host: Host, sandbox: Sandbox) -> None:
     network = define(host, "podman0", SUBNET[4])
     options = {"podman0": {"static_ips": [ADDRESS[4]]}}

@@ -275,6 +275,13 @@ def test_gateway_of_another_host_is_refused_also_while_it_has_no_container() -> 
     assert planned(on, container("192.168.120.34")).veth.addresses
 
 
+@pytest.mark.parametrize("gateway", ["192.168.120.5", "192.168.120.200"], ids=["here", "a router"])
+def test_gateway_that_the_user_chose_leaves_the_first_addresses_to_containers(gateway: str) -> None:
+    on = created(network(subnet("192.168.120.0/24", gateway=gateway)), options={"allow_foreign_ip": "true"})
+    assert planned(on, container("192.168.120.1")).veth.addresses
+    assert planned(on, container("192.168.120.33")).veth.addresses
+
+
 @pytest.mark.parametrize(("options", "vlan", "vrf"), [({}, 0, None), ({"vlan": "7", "vrf": "red"}, 7, "red")])
 def test_bridge_has_the_vlan_and_the_vrf_of_the_network(options: dict[str, str], vlan: int, vrf: str | None) -> None:
     bridge = planned(created(options=options), container(options={"vlan": "9"})).bridge
