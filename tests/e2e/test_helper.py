@@ -25,7 +25,7 @@ NO_HELPER = {SOCKET_VARIABLE: "/nonexistent"}
 AT_ONCE = 20
 PAIRS = 250  # setups and teardowns
 MEMORY, GROWTH = 60 * 1024, 4 * 1024  # KiB; it settles at two more than after the first requests
-THREADS = 3  # of which each may have a file of its own
+THREADS = 32  # of the helper, each of which may keep a file open
 REPEAT = """
 for _ in $(seq "$1"); do
     "$2" setup /run/netns/c1 <<<"$REQUEST" >/dev/null
