@@ -40,7 +40,7 @@ def main() -> int:
                 lambda: lab.hosts[0].run("test", "-S", SOCKET, check=False).returncode == 0, "the helper to listen"
             )
             results = work(lab.hosts[0], remote.host, remote.address)
-            memory = lab.hosts[0].sh("grep VmRSS /proc/$(pgrep -f 'netavark-geneve helper')/status").stdout.split()[1]
+            memory = lab.hosts[0].sh("grep VmRSS /proc/$(pgrep -o -f 'netavark-geneve helper')/status").stdout.split()[1]
         finally:
             helper.terminate()
             helper.wait(30)
