@@ -40,7 +40,8 @@ def main() -> int:
                 lambda: lab.hosts[0].run("test", "-S", SOCKET, check=False).returncode == 0, "the helper to listen"
             )
             results = work(lab.hosts[0], remote.host, remote.address)
-            memory = lab.hosts[0].sh("grep VmRSS /proc/$(pgrep -o -f 'netavark-geneve helper')/status").stdout.split()[1]
+            status = "/proc/$(pgrep -o -f 'netavark-geneve helper')/status"
+            memory = lab.hosts[0].sh(f"grep VmRSS {status}").stdout.split()[1]
         finally:
             helper.terminate()
             helper.wait(30)
