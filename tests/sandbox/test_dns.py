@@ -214,11 +214,9 @@ class TestInstance:
             remove(names)
             remove(names)
         assert len(instances()) == 1
-        assert query("db", "192.168.120.1") == ["192.168.120.3"]
+        answered(DB)
 
-        start = time.monotonic()
         remove(DB)
-        assert time.monotonic() - start < dns.EXIT_PATIENCE
         assert instances() == []
         assert not dns.DIRECTORY.parent.exists()
 
