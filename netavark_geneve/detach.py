@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Take a container off a network: by tags, to the end, as often as one likes."""
 
-import ipaddress
 import os
 from collections.abc import Mapping
 
@@ -34,7 +33,7 @@ def detach(network: Network, container: Container, netns_path: str, environ: Map
             with failures.collected():
                 forget(network, container, environ, deadline, is_needed=lambda: True)
         with failures.collected():
-            _remove_routes(network, container, netns_path)
+            _remove_routes(network, netns_path)
         with failures.collected():
             if port is not None:
                 links.make_vanish(port)
@@ -42,15 +41,8 @@ def detach(network: Network, container: Container, netns_path: str, environ: Map
                 links.remove_by_alias(naming.alias(network.name, container.name, container.id, container.interface))
 
 
-def _remove_routes(network: Network, container: Container, netns_path: str) -> None:
+def _remove_routes(network: Network, netns_path: str) -> None:
     """The network's own routes that stay without its interface: blackholes, and those by another interface."""
-    prefixes = {
-        address: subnet.subnet.prefixlen
-        for address in container.addresses
-        for subnet in network.subnets
-        if address in subnet.subnet
-    }
-    addresses = [ipaddress.ip_interface(item) for item in prefixes.items()]
     if network.routes and os.path.exists(netns_path):
         with links.namespace(netns_path) as netns, links.inside(netns):
-            links.remove_routes(network.routes, addresses)
+            links.remove_routes(network.routes, [subnet.subnet for subnet in network.subnets])

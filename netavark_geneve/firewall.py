@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The host's packet filter: the way out, the way in and isolation, in one nftables table, never netavark's.
 
-Rules are never looked up and edited. The table's skeleton is written anew in every batch, so it repairs
-itself. What belongs to a network is the chain `network/BRIDGE`, what belongs to a container's published
-ports the chain `published/BRIDGE/CONTAINER`; elements of verdict maps jump there, so a packet's way does
-not get longer with the number of either.
+Rules are never looked up and edited. A network's first container here writes the table's skeleton anew, its
+others leave alone what stands, and `restore` makes all of it again. What belongs to a network is the chain
+`network/BRIDGE`, what belongs to a container's published ports the chain `published/BRIDGE/CONTAINER`;
+elements of verdict maps jump there, so a packet's way does not get longer with the number of either.
 """
 
 import ipaddress
@@ -190,10 +190,10 @@ def _hooks() -> Iterator[tuple[str, str, str, int, list[list[Expression]]]]:
         [interface("iif", one), interface("oif", other), {"drop": None}]
         for one, other in ((f"@{STRICT}", PODMAN), (PODMAN, f"@{STRICT}"))
     ]
-    # What is published is reached from anywhere; what conntrack cannot place would leave untranslated.
     passing = [
         # The kernel forgets that an interface does not forward when forwarding is switched on for all.
         *([interface(direction, f"@{INTERNAL}"), {"drop": None}] for direction in ("iif", "oif")),
+        # What conntrack cannot place would leave untranslated; what is published is reached from anywhere.
         [ours_in, conntrack("state", "invalid"), {"drop": None}],
         [conntrack("status", "dnat"), {"accept": None}],
     ]

@@ -10,7 +10,7 @@ import ipaddress
 import os
 import socket
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from pyroute2.netlink.exceptions import NetlinkError
 from pyroute2.netns import setns
 
 from .addresses import Interface
+from .addresses import Network as IPNetwork
 from .errors import GeneveError
 from .model import Bridge, Route, Veth
 
@@ -119,21 +120,21 @@ def address_container(veth: Veth) -> None:
         for address in veth.addresses:
             with _netlink(f"add address {address} to {veth.interface} in the container"):
                 _add_address(ipr, index, address)
+        networks = [address.network for address in veth.addresses]
         for route in veth.routes:
             way = route.kind if route.gateway is None else f"by {route.gateway}"
             with (
                 _netlink(f"add the route to {route.destination} {way} in the container"),
                 _ignoring(errno.EEXIST),
             ):
-                _change_route(ipr, "append", route, index if _is_on_link(route, veth.addresses) else None)
+                _change_route(ipr, "append", route, index if _is_on_link(route, networks) else None)
 
 
-def remove_routes(routes: Iterable[Route], addresses: Iterable[Interface]) -> None:
-    """Delete the routes that do not go with the interface; runs inside the container's namespace. Gone is fine."""
-    addresses = tuple(addresses)
+def remove_routes(routes: Iterable[Route], networks: Sequence[IPNetwork]) -> None:
+    """Delete the routes that do not go with an interface on these networks; runs inside the container's namespace."""
     with IPRoute() as ipr:
         for route in routes:
-            if not _is_on_link(route, addresses):
+            if not _is_on_link(route, networks):
                 with _netlink(f"delete the route to {route.destination} in the container"), _ignoring(errno.ESRCH):
                     _change_route(ipr, "del", route, None)
 
@@ -281,9 +282,9 @@ def _add_address(ipr: IPRoute, index: int, address: Interface) -> None:
         )
 
 
-def _is_on_link(route: Route, addresses: Iterable[Interface]) -> bool:
+def _is_on_link(route: Route, networks: Sequence[IPNetwork]) -> bool:
     """Whether the route's gateway is a neighbour; otherwise it is one by another interface, or there is none."""
-    return any(route.gateway in address.network for address in addresses if route.gateway is not None)
+    return route.gateway is not None and any(route.gateway in network for network in networks)
 
 
 def _change_route(ipr: IPRoute, verb: str, route: Route, index: int | None) -> None:

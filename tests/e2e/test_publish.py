@@ -8,7 +8,6 @@ import pytest
 
 from tests.lab import Host
 
-from .conftest import MakeFabric
 from .fabric import IMAGE, Container, Fabric, create, refusal, run
 from .web import fetch, serve
 from .wire import wait_until
@@ -16,14 +15,6 @@ from .wire import wait_until
 SUBNET = ("--subnet", "192.168.120.0/24")
 SUBNET6 = ("--subnet", "fd00:120::/64")
 OTHER = ("--subnet", "192.168.121.0/24")
-
-
-@pytest.fixture
-def fabric(make_fabric: MakeFabric) -> Fabric:
-    """Three hosts that know each other."""
-    fabric = make_fabric(3)
-    fabric.configure()
-    return fabric
 
 
 @contextmanager
