@@ -25,12 +25,15 @@ def leave(ovs: Switch, network: Network, container: Container, environ: Mapping[
         with failures.collected():
             # Nobody meets the port again, unless the next one is to have its name.
             wait = "host_interface_name" in container.options
+            had_bridge = is_needed()
             followed = ovs.detach(bridge, tags, deadline, wait=wait)
             if not followed:
                 logger.warning("ovs-vswitchd does not follow; %s", START_IT)
-                if managed and not is_needed():
-                    # Under the userspace datapath the bridge's interface outlives the daemon, with its address.
-                    links.remove_tap(bridge)
+            if managed and had_bridge and not is_needed():
+                # Under the userspace datapath the bridge's interface can outlive the bridge, with its address: when
+                # the daemon is down, and for good when it reads the routes just as it lets go of the interface,
+                # since it keeps open an interface that has a route, and the route stays with the interface.
+                links.remove_tap(bridge)
         with failures.collected():
             forget(network, container, environ, deadline, is_needed=is_needed)
 

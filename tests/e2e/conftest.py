@@ -43,38 +43,62 @@ def _cold(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> No
         monkeypatch.setitem(machine.ENVIRONMENT, SOCKET_VARIABLE, "/nonexistent")
 
 
-@pytest.fixture(scope="session")
-def labs(pytestconfig: pytest.Config) -> Iterator[Callable[[Libs, int], Lab]]:
-    """The lab with these libraries and this underlay MTU, started when first asked for."""
-    running: dict[tuple[Libs, int], Lab] = {}
-    with ExitStack() as stack:
+class Labs:
+    """The session's labs, by libraries and underlay MTU, each started when first asked for."""
 
-        def get(libs: Libs, mtu: int) -> Lab:
-            if (libs, mtu) not in running:
-                running[libs, mtu] = stack.enter_context(Lab(hosts=SIZES[libs, mtu], mtu=mtu, libs=libs))
-                Fabric(running[libs, mtu].hosts).each(_warm_up)
-                if pytestconfig.getoption("--helper"):
-                    for host in running[libs, mtu].hosts:
+    def __init__(self, *, with_helpers: bool) -> None:
+        self._with_helpers = with_helpers
+        self._running: dict[tuple[Libs, int], tuple[Lab, ExitStack]] = {}
+
+    def get(self, libs: Libs, mtu: int) -> Lab:
+        if (libs, mtu) not in self._running:
+            with ExitStack() as stack:
+                lab = stack.enter_context(Lab(hosts=SIZES[libs, mtu], mtu=mtu, libs=libs))
+                Fabric(lab.hosts).each(_warm_up)
+                if self._with_helpers:
+                    for host in lab.hosts:
                         stack.enter_context(helper(host))
-            return running[libs, mtu]
+                self._running[libs, mtu] = lab, stack.pop_all()
+        return self._running[libs, mtu][0]
 
-        yield get
+    def drop(self, libs: Libs, mtu: int) -> None:
+        """Take the lab down; whoever asks for it next gets a new one."""
+        if (libs, mtu) in self._running:
+            _, stack = self._running.pop((libs, mtu))
+            stack.close()
+
+    def drop_all(self) -> None:
+        while self._running:
+            self.drop(*next(iter(self._running)))
+
+
+@pytest.fixture(scope="session")
+def labs(pytestconfig: pytest.Config) -> Iterator[Labs]:
+    running = Labs(with_helpers=pytestconfig.getoption("--helper"))
+    try:
+        yield running
+    finally:
+        running.drop_all()
 
 
 @pytest.fixture
-def make_fabric(labs: Callable[[Libs, int], Lab]) -> Iterator[MakeFabric]:
-    """Some hosts of a lab, as clean as new; whatever a test leaves behind on them fails it."""
+def make_fabric(labs: Labs) -> Iterator[MakeFabric]:
+    """Some hosts of a lab, as clean as new; whatever a test leaves behind on them fails it, and it alone."""
     with ExitStack() as stack:
 
         def make(hosts: int = 3, *, libs: Libs = "debian", mtu: int = 1500) -> Fabric:
-            fabric = Fabric(labs(libs, mtu).hosts[:hosts])
+            fabric = Fabric(labs.get(libs, mtu).hosts[:hosts])
             before = fabric.each(Host.snapshot)
 
             def check_clean() -> None:
-                fabric.each(_clean)
-                after = fabric.each(Host.snapshot)
-                left = {h.name: diff(b, a) for h, b, a in zip(fabric.hosts, before, after, strict=True) if a != b}
-                assert not left, "left behind:\n" + "\n".join(f"{name}\n{text}" for name, text in left.items())
+                try:
+                    fabric.each(_clean)
+                    after = fabric.each(Host.snapshot)
+                    left = {h.name: diff(b, a) for h, b, a in zip(fabric.hosts, before, after, strict=True) if a != b}
+                    assert not left, "left behind:\n" + "\n".join(f"{name}\n{text}" for name, text in left.items())
+                except BaseException:
+                    labs.drop(libs, mtu)  # else every test after this one would fail too, and hide it
+                    raise
 
             stack.callback(check_clean)
             return fabric

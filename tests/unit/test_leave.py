@@ -93,6 +93,7 @@ def test_only_a_name_that_comes_back_is_waited_for(steps: Steps, options: dict[s
 def test_last_container_takes_everything_along(steps: Steps) -> None:
     go(who=container(ports=(port(),)))
     assert steps == {
+        "links.remove_tap": ("ovs_net1",),
         "dns.remove_names": ("net1", CONTAINER_ID),
         "firewall.remove": ("ovs_net1", CONTAINER_ID, False, True),
         "firewalld.remove_trusted": (SUBNETS,),
@@ -116,7 +117,9 @@ def test_network_without_names_has_none_to_forget(steps: Steps) -> None:
 
 def test_internal_network_with_names_has_a_gateway_to_forget(steps: Steps) -> None:
     go(named(internal=True))
-    assert list(steps) == ["dns.remove_names", "firewall.remove", "firewalld.remove_trusted", "sysctls.remove"]
+    assert list(steps) == [
+        *("links.remove_tap", "dns.remove_names", "firewall.remove", "firewalld.remove_trusted", "sysctls.remove")
+    ]
 
 
 @pytest.mark.parametrize(
@@ -131,7 +134,7 @@ def test_internal_network_with_names_has_a_gateway_to_forget(steps: Steps) -> No
 )
 def test_network_that_this_host_is_no_gateway_of_has_nothing_outside_the_switch(steps: Steps, on: Network) -> None:
     assert len(go(on).left) == 1
-    assert steps == {}
+    assert steps.keys() <= {"links.remove_tap"}
 
 
 def test_only_subnets_whose_gateway_is_here_were_trusted(steps: Steps) -> None:
@@ -144,7 +147,7 @@ def test_only_subnets_whose_gateway_is_here_were_trusted(steps: Steps) -> None:
 def test_packet_filter_that_is_the_administrators_is_left_alone(steps: Steps) -> None:
     """firewall_driver = "none": neither our table nor firewalld's zone was touched, so neither is now."""
     go(environ={"NETAVARK_FW": "none"})
-    assert list(steps) == ["dns.remove_names", "sysctls.remove"]
+    assert list(steps) == ["links.remove_tap", "dns.remove_names", "sysctls.remove"]
 
 
 @pytest.mark.parametrize(
@@ -156,12 +159,21 @@ def test_packet_filter_that_is_the_administrators_is_left_alone(steps: Steps) ->
     ],
     ids=["last", "not the last", "the user's bridge"],
 )
-def test_interface_that_a_dead_vswitchd_left_goes_with_its_bridge(
-    steps: Steps, caplog: pytest.LogCaptureFixture, on: Network, others: bool, removed: bool
+@pytest.mark.parametrize("follows", [True, False], ids=["alive", "dead"])
+def test_interface_that_vswitchd_left_goes_with_its_bridge(
+    steps: Steps, caplog: pytest.LogCaptureFixture, on: Network, others: bool, removed: bool, follows: bool
 ) -> None:
-    go(on, others=others, follows=False)
+    go(on, others=others, follows=follows)
     assert ("links.remove_tap" in steps) is removed
-    assert "ovs-vswitchd does not follow" in caplog.messages[0]
+    assert ["ovs-vswitchd does not follow" in message for message in caplog.messages] == [True] * (not follows)
+
+
+def test_interface_of_somebody_elses_bridge_stays(steps: Steps) -> None:
+    """An attach that found the name taken is undone by the same way."""
+    ovs: Any = FakeSwitch(others=False, follows=True, error=None)
+    ovs.bridge_is_there = False
+    leave.leave(ovs, named(), container(), {}, Deadline(10))
+    assert "links.remove_tap" not in steps
 
 
 def test_switch_that_fails_keeps_nothing_else_from_going(steps: Steps) -> None:
@@ -184,7 +196,9 @@ def broken(request: pytest.FixtureRequest, steps: Steps, monkeypatch: pytest.Mon
 def test_step_that_fails_keeps_no_other_from_being_made(steps: Steps, broken: str) -> None:
     with refused("no luck"):
         go()
-    everything = {"dns.remove_names", "firewall.remove", "firewalld.remove_trusted", "sysctls.remove"}
+    everything = {
+        *("links.remove_tap", "dns.remove_names", "firewall.remove", "firewalld.remove_trusted", "sysctls.remove")
+    }
     assert steps.keys() == everything - {broken}
 
 
