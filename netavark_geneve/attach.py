@@ -19,8 +19,8 @@ from .plan import attach_result, plan_attach
 
 DEADLINE = 10.0  # seconds for one attach
 UNDO_DEADLINE = 3.0  # seconds more to undo it when it failed
-CONFLICT_WAIT = 0.05  # seconds in which another holder of an address has to answer, over tunnels that are new
-CONFLICT_WAIT_WARM = 0.01  # the same, over tunnels that are there
+CONFLICT_WAIT = 0.01  # seconds in which another holder of an address has to answer
+CONFLICT_WAIT_COLD = 0.05  # the same, over new tunnels of the userspace datapath, which ask for their peers first
 
 
 def attach(network: Network, container: Container, netns_path: str, environ: Mapping[str, str]) -> AttachResult:
@@ -44,8 +44,9 @@ def attach(network: Network, container: Container, netns_path: str, environ: Map
         bridge, veth, tags = plan.bridge, plan.veth, plan.port_tags
         netns = stack.enter_context(links.namespace(netns_path))
         ovs = stack.enter_context(switch.connect(environ, deadline, bridge.name, tags, veth.name))
-        if ovs.find_datapath_type(bridge.name) == NETDEV:  # whatever the options say of a bridge of the user's
-            veth = dataclasses.replace(veth, checksum_offload=False)
+        found = ovs.find_datapath_type(bridge.name)  # goes before what the options say: a bridge may be the user's
+        is_userspace = (bridge.datapath_type if found is None else found) == NETDEV
+        veth = dataclasses.replace(veth, checksum_offload=not is_userspace)
         undo = stack.enter_context(ExitStack())
 
         with timed("links"):
@@ -80,7 +81,7 @@ def attach(network: Network, container: Container, netns_path: str, environ: Map
                 dns.ensure_names(plan.names, resolver, environ, deadline)
         with timed("addresses and announcement"):
             if prober is not None:
-                prober.check_free(CONFLICT_WAIT if prober is announcer else CONFLICT_WAIT_WARM)
+                prober.check_free(CONFLICT_WAIT_COLD if is_userspace and prober is announcer else CONFLICT_WAIT)
             with links.inside(netns):
                 links.address_container(veth)
             announcer.announce()

@@ -9,7 +9,7 @@ from .errors import Deadline, Failures, during
 from .leave import forget, leave
 from .model import Container, Network
 
-DEADLINE = 5.0  # seconds; Podman holds its network lock meanwhile
+DEADLINE = 10.0  # seconds; Podman holds its network lock meanwhile, but what is not removed now stays
 
 
 def detach(network: Network, container: Container, netns_path: str, environ: Mapping[str, str]) -> None:

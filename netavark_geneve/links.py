@@ -147,8 +147,10 @@ def configure_bridge(bridge: Bridge) -> None:
     if index is None:
         raise GeneveError(f"ovs-vswitchd made no interface {bridge.name}; see its log")
     with IPRoute() as ipr:
-        with _netlink(f"set up bridge {bridge.name}"):
-            _set_up_quiet(ipr, index, IFF_UP)
+        # ovs-vswitchd goes through all of its ports whenever a link of the host changes, if only in name.
+        if not is_up(bridge.name):
+            with _netlink(f"set up bridge {bridge.name}"):
+                _set_up_quiet(ipr, index, IFF_UP)
         if bridge.vrf is not None:
             with _netlink(f"put bridge {bridge.name} into VRF {bridge.vrf}"):
                 ipr.link("set", index=index, master=_find_vrf(ipr, bridge.vrf))

@@ -16,6 +16,7 @@ from .log import timed
 from .model import AttachPlan, Bridge, Tunnel
 from .ovsdb import START_IT, Replica, Request, connected, named, tagged
 
+FOLLOW_MAX = 5.0  # seconds that a detach waits for ovs-vswitchd, which will follow in its time
 COMMIT_MIN = 0.5  # seconds that a transaction gets, even when the deadline has passed
 _HINTS = {  # what ovs-vswitchd says, and what it means for us
     "File exists": "another tunnel has the same VNI, peer and port; choose another --opt vni=, the same on every host",
@@ -43,8 +44,8 @@ class Switch:
     def detach(self, bridge: str, tags: Mapping[str, str], deadline: Deadline, *, wait: bool = True) -> bool:
         """Remove the port that carries `tags` if there is one; with the last port the bridge and its tunnels.
 
-        A bridge that is not ours stays. Done once it stands in the database; False when ovs-vswitchd has not
-        followed by the deadline. Unless told to `wait`, only a bridge that goes is waited for.
+        A bridge that is not ours stays. Done once it stands in the database; False when ovs-vswitchd did not
+        follow soon. Unless told to `wait`, only a bridge that goes is waited for.
         """
         followed = self._leave(bridge, tags, deadline, wait=wait)
         with self._api.ovsdb_connection.lock:
@@ -57,7 +58,8 @@ class Switch:
         change = _Detach(self._api, bridge, tags)
         with timed("ovsdb-server and ovs-vswitchd"):
             next_cfg = self._submit(change, deadline)
-            return self._has_completed(next_cfg, deadline) if wait or change.is_last else True
+            patience = Deadline(min(FOLLOW_MAX, deadline.remaining()))
+            return self._has_completed(next_cfg, patience) if wait or change.is_last else True
 
     def all_containers(self) -> list[tuple[str, dict[str, str]]]:
         """Name and tags of every container's port on this host; of a connection that `connect_all` made."""
