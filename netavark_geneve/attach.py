@@ -15,6 +15,7 @@ from .log import logger, timed
 from .membership import find_mesh
 from .model import AttachPlan, AttachResult, Container, Network
 from .options import NETDEV, parse
+from .ovsdb import Pool
 from .plan import attach_result, plan_attach
 
 DEADLINE = 10.0  # seconds for one attach
@@ -23,7 +24,9 @@ CONFLICT_WAIT = 0.01  # seconds in which another holder of an address has to ans
 CONFLICT_WAIT_COLD = 0.05  # the same, over new tunnels of the userspace datapath, which ask for their peers first
 
 
-def attach(network: Network, container: Container, netns_path: str, environ: Mapping[str, str]) -> AttachResult:
+def attach(
+    network: Network, container: Container, netns_path: str, environ: Mapping[str, str], pool: Pool | None = None
+) -> AttachResult:
     """Put the container on the network, or leave everything as it was and raise GeneveError.
 
     netavark never calls teardown for the driver whose setup failed, so the undo of each step is ours; it
@@ -43,7 +46,7 @@ def attach(network: Network, container: Container, netns_path: str, environ: Map
         result = attach_result(network, plan, search_domains=dns.search_domains() if resolver else None)
         bridge, veth, tags = plan.bridge, plan.veth, plan.port_tags
         netns = stack.enter_context(links.namespace(netns_path))
-        ovs = stack.enter_context(switch.connect(environ, deadline, bridge.name, tags, veth.name))
+        ovs = stack.enter_context(switch.connect(environ, deadline, bridge.name, tags, veth.name, pool=pool))
         found = ovs.find_datapath_type(bridge.name)  # goes before what the options say: a bridge may be the user's
         is_userspace = (bridge.datapath_type if found is None else found) == NETDEV
         veth = dataclasses.replace(veth, checksum_offload=not is_userspace)

@@ -8,11 +8,14 @@ from . import links, naming, switch
 from .errors import Deadline, Failures, during
 from .leave import forget, leave
 from .model import Container, Network
+from .ovsdb import Pool
 
 DEADLINE = 10.0  # seconds; Podman holds its network lock meanwhile, but what is not removed now stays
 
 
-def detach(network: Network, container: Container, netns_path: str, environ: Mapping[str, str]) -> None:
+def detach(
+    network: Network, container: Container, netns_path: str, environ: Mapping[str, str], pool: Pool | None = None
+) -> None:
     """Remove port and veth; with the last container the bridge and its tunnels.
 
     Works without the container's namespace, and when nothing is left to remove. A step that fails does
@@ -25,7 +28,7 @@ def detach(network: Network, container: Container, netns_path: str, environ: Map
     with during(f"detach {container.name} from network {network.name}"), Failures() as failures:
         left = False
         # The port first: ovs-vswitchd complains in its log about a port whose device vanishes.
-        with failures.collected(), switch.connect(environ, deadline, bridge, tags) as ovs:
+        with failures.collected(), switch.connect(environ, deadline, bridge, tags, pool=pool) as ovs:
             port = ovs.find_port(tags)
             left = True
             leave(ovs, network, container, environ, deadline)

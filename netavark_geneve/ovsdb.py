@@ -7,7 +7,7 @@ are replicated, so that our cost does not grow with the ports of the host.
 
 import os
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -24,36 +24,79 @@ from .schema import OPEN_VSWITCH
 SOCKET = "db.sock"
 RUNDIR = "/run/openvswitch"
 RUNDIR_VARIABLE = "OVS_RUNDIR"  # as Open vSwitch's own tools
+Conditions = Mapping[str, list[Any]]  # by table
 START_IT = "is Open vSwitch running? (systemctl start openvswitch-switch or openvswitch)"
 
 
 @contextmanager
 def connected(
-    environ: Mapping[str, str], deadline: Deadline, *, bridges: list[Any], ports: list[Any]
+    environ: Mapping[str, str], deadline: Deadline, *, bridges: list[Any], ports: list[Any], pool: "Pool | None" = None
 ) -> "Iterator[Replica]":
     """Replicate only the rows that meet one of these conditions (conditional monitoring, ovsdb-server(7) §4.1.12).
 
-    Raises GeneveError at once when there is no socket, and at the deadline when nobody answers.
+    By a connection of the `pool`, if it has one. Raises GeneveError at once when there is no socket, and at the
+    deadline when nobody answers.
     """
     path = os.path.join(environ.get(RUNDIR_VARIABLE, RUNDIR), SOCKET)
     if not os.path.exists(path):
         raise GeneveError(f"no OVSDB socket {path}; {START_IT}")
+    conditions = {"Bridge": bridges, "Port": ports, "Interface": ports}
+    with timed("OVSDB connection"):
+        api = (pool and pool.take(conditions)) or _connect(path, conditions, deadline)
+    try:
+        yield api
+    except BaseException:
+        api.close()  # whatever state it is in
+        raise
+    if pool is None or not pool.give(api):
+        api.close()
+
+
+def _connect(path: str, conditions: "Conditions", deadline: Deadline) -> "Replica":
     helper = SchemaHelper(schema_json=OPEN_VSWITCH)
     helper.register_all()
     idl = _Idl(f"unix:{path}", helper)
-    idl.cond_change("Bridge", bridges)
-    idl.cond_change("Port", ports)
-    idl.cond_change("Interface", ports)
-    connection = Connection(idl, deadline.remaining())
+    for table, condition in conditions.items():
+        idl.cond_change(table, condition)
     try:
-        with timed("OVSDB connection"):
-            api = Replica(connection, auto_index=False)
+        return Replica(Connection(idl, deadline.remaining()), auto_index=False)
     except exceptions.OvsdbAppException as error:
         raise GeneveError(f"ovsdb-server does not answer on {path}; {START_IT}") from error
-    try:
-        yield api
-    finally:
-        connection.stop(timeout=1)
+
+
+class Pool:
+    """Connections that wait for the next request, of a process that serves many."""
+
+    SIZE = 8  # more are not kept; so many requests at the same time are rare
+    PATIENCE = 0.5  # seconds for the server to answer on a connection that has been idle
+
+    def __init__(self) -> None:
+        self._idle: list[Replica] = []
+        self._lock = threading.Lock()
+
+    def take(self, conditions: "Conditions") -> "Replica | None":
+        """A connection that now replicates these rows; None when there is none that works."""
+        while True:
+            with self._lock:
+                api = self._idle.pop() if self._idle else None
+            if api is None or api.look_at(conditions, Deadline(self.PATIENCE)):
+                return api
+            api.close()
+
+    def give(self, api: "Replica") -> bool:
+        """Keep it for later; False when there are enough."""
+        with self._lock:
+            is_kept = len(self._idle) < self.SIZE
+            if is_kept:
+                self._idle.append(api)
+        return is_kept
+
+    def close(self) -> None:
+        """Close what is idle."""
+        with self._lock:
+            closing, self._idle = self._idle, []
+        for api in closing:
+            api.close()
 
 
 def tagged(wanted: Mapping[str, str]) -> list[Any]:
@@ -65,14 +108,16 @@ def named(name: str) -> list[str]:
 
 
 class _Idl(OvsdbIdl):  # type: ignore[misc]
-    """Tells who waits that the replica has changed."""
+    """Tells who waits that the server has said something."""
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
         self.changed = threading.Event()
 
-    def notify(self, event: str, row: Any, updates: Any = None) -> None:
+    def run(self) -> Any:
+        changed = super().run()
         self.changed.set()
+        return changed
 
 
 class Request(transaction.Transaction):  # type: ignore[misc]
@@ -99,6 +144,29 @@ class Replica(impl_idl.OvsdbIdl):  # type: ignore[misc]
     def root(self) -> Any:
         """The one row of table Open_vSwitch."""
         return self._ovs
+
+    def wait_until(self, condition: Callable[[], bool], deadline: Deadline) -> bool:
+        """Whether the condition, which is asked after everything that the server says, is met by the deadline."""
+        changed = self.idl.changed
+        while True:
+            changed.clear()
+            with self.ovsdb_connection.lock:
+                if condition():
+                    return True
+            if not changed.wait(deadline.remaining()):
+                return False
+
+    def look_at(self, conditions: Conditions, deadline: Deadline) -> bool:
+        """Replicate other rows from now on; False when the server has not agreed by the deadline."""
+        with self.ovsdb_connection.lock:
+            for table, condition in conditions.items():
+                self.idl.cond_change(table, condition)
+            self.idl.send_cond_change()
+        states = [self.tables[table].condition_state for table in conditions]
+        return self.wait_until(lambda: all(state.latest is state.acked for state in states), deadline)
+
+    def close(self) -> None:
+        self.ovsdb_connection.stop(timeout=1)
 
     def find_named(self, table: str, name: str) -> Any:
         rows = self.tables[table].rows.values()

@@ -14,7 +14,7 @@ from . import naming
 from .errors import Deadline, GeneveError
 from .log import timed
 from .model import AttachPlan, Bridge, Tunnel
-from .ovsdb import START_IT, Replica, Request, connected, named, tagged
+from .ovsdb import START_IT, Pool, Replica, Request, connected, named, tagged
 
 FOLLOW_MAX = 5.0  # seconds that a detach waits for ovs-vswitchd, which will follow in its time
 COMMIT_MIN = 0.5  # seconds that a transaction gets, even when the deadline has passed
@@ -112,14 +112,7 @@ class Switch:
 
     def _has_completed(self, next_cfg: int, deadline: Deadline) -> bool:
         """Wait until ovs-vswitchd reports that it has applied configuration number `next_cfg`."""
-        changed = self._api.idl.changed
-        while True:
-            changed.clear()
-            with self._api.ovsdb_connection.lock:
-                if self._api.root.cur_cfg >= next_cfg:
-                    return True
-            if not changed.wait(deadline.remaining()):
-                return False
+        return self._api.wait_until(lambda: bool(self._api.root.cur_cfg >= next_cfg), deadline)
 
     def _check_interfaces(self, names: list[str]) -> None:
         """ovs-vswitchd accepts any row and reports in the row what it could not make of it."""
@@ -134,7 +127,13 @@ class Switch:
 
 @contextmanager
 def connect(
-    environ: Mapping[str, str], deadline: Deadline, bridge: str, tags: Mapping[str, str], port: str | None = None
+    environ: Mapping[str, str],
+    deadline: Deadline,
+    bridge: str,
+    tags: Mapping[str, str],
+    port: str | None = None,
+    *,
+    pool: Pool | None = None,
 ) -> Iterator[Switch]:
     """Connect to this host's OVSDB for one attachment, which `tags` identify, and which is to have this `port`.
 
@@ -146,7 +145,8 @@ def connect(
         tagged(naming.tunnel_tags(tags["network-id"])),
         *([named(port)] if port else []),
     ]
-    with connected(environ, deadline, bridges=[named(bridge), tagged({"owner": naming.OWNER})], ports=own) as api:
+    bridges = [named(bridge), tagged({"owner": naming.OWNER})]
+    with connected(environ, deadline, bridges=bridges, ports=own, pool=pool) as api:
         yield Switch(api)
 
 

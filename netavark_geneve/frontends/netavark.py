@@ -9,7 +9,7 @@ import dataclasses
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .. import __version__, podman
 from ..addresses import SLICE_MIN, Range
@@ -20,6 +20,9 @@ from ..model import AttachResult, Container, Network, PublishedPort, Route, Subn
 from ..options import gather
 from ..rootless import check_root
 from .fields import Fields
+
+if TYPE_CHECKING:
+    from ..ovsdb import Pool
 
 API_VERSION = "1.0.0"
 ROUTE_KINDS = ("unicast", "blackhole", "unreachable", "prohibit")
@@ -33,10 +36,11 @@ class Reply:
     output: bytes
 
 
-def handle(arguments: Sequence[str], request: bytes, environ: Mapping[str, str]) -> Reply:
+def handle(arguments: Sequence[str], request: bytes, environ: Mapping[str, str], pool: "Pool | None" = None) -> Reply:
     """Serve one call of netavark or Podman: `arguments` without the program's name, `request` from stdin.
 
-    Raises GeneveError; `failure` renders it.
+    With a `pool`, a process that serves many spares itself the connection to OVSDB. Raises GeneveError;
+    `failure` renders it.
     """
     verb = arguments[0] if arguments else "info"
     if verb not in VERBS:
@@ -45,7 +49,7 @@ def handle(arguments: Sequence[str], request: bytes, environ: Mapping[str, str])
     if len(arguments[1:]) != count and arguments:
         wanted = "the path of a network namespace" if count else "no argument"
         raise GeneveError(f"{verb} takes {wanted}, not {' '.join(arguments[1:]) or 'nothing'}; netavark calls it")
-    answer = serve(arguments[1:], request, environ)
+    answer = serve(arguments[1:], request, environ, pool)
     return Reply(0, b"" if answer is None else json.dumps(answer).encode() + b"\n")
 
 
@@ -54,11 +58,13 @@ def failure(error: object) -> Reply:
     return Reply(1, json.dumps({"error": str(error)}).encode() + b"\n")
 
 
-def _info(arguments: Sequence[str], request: bytes, environ: Mapping[str, str]) -> dict[str, Any]:
+def _info(arguments: Sequence[str], request: bytes, environ: Mapping[str, str], pool: "Pool | None") -> dict[str, Any]:
     return {"version": __version__, "api_version": API_VERSION}
 
 
-def _create(arguments: Sequence[str], request: bytes, environ: Mapping[str, str]) -> dict[str, Any]:
+def _create(
+    arguments: Sequence[str], request: bytes, environ: Mapping[str, str], pool: "Pool | None"
+) -> dict[str, Any]:
     check_root()
     raw = _load(request)
     fields = Fields(raw, "network")
@@ -73,25 +79,25 @@ def _create(arguments: Sequence[str], request: bytes, environ: Mapping[str, str]
     return render_network(raw, create(network, stored_networks(environ), environ))
 
 
-def _setup(arguments: Sequence[str], request: bytes, environ: Mapping[str, str]) -> dict[str, Any]:
+def _setup(arguments: Sequence[str], request: bytes, environ: Mapping[str, str], pool: "Pool | None") -> dict[str, Any]:
     check_root()
     network, container = parse_request(request)
     with timed("imports"):
         from ..attach import attach
     with timed("attach"):
-        return render_result(attach(network, container, arguments[0], environ))
+        return render_result(attach(network, container, arguments[0], environ, pool))
 
 
-def _teardown(arguments: Sequence[str], request: bytes, environ: Mapping[str, str]) -> None:
+def _teardown(arguments: Sequence[str], request: bytes, environ: Mapping[str, str], pool: "Pool | None") -> None:
     check_root()
     network, container = parse_request(request)
     with timed("imports"):
         from ..detach import detach
     with timed("detach"):
-        detach(network, container, arguments[0], environ)
+        detach(network, container, arguments[0], environ, pool)
 
 
-Verb = Callable[[Sequence[str], bytes, Mapping[str, str]], dict[str, Any] | None]
+Verb = Callable[[Sequence[str], bytes, Mapping[str, str], "Pool | None"], dict[str, Any] | None]
 VERBS: dict[str, tuple[int, Verb]] = {  # each with the number of its arguments
     "create": (0, _create),
     "setup": (1, _setup),

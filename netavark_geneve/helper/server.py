@@ -20,6 +20,7 @@ from .. import attach, detach  # noqa: F401 - loaded once, for all requests
 from ..errors import GeneveError
 from ..frontends.netavark import Reply, failure, handle
 from ..log import FORMAT, level_from_environment, logger
+from ..ovsdb import Pool
 from . import wire
 
 IDLE = 300.0  # seconds without a request after which the helper ends
@@ -67,9 +68,10 @@ class Helper:
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._environ = dict(environ)
+        self._ovsdb = Pool()
         self._netns = _identity("/proc/self/ns/net")
         # Threads that stay: libuuid, by which ovs makes its UUIDs, keeps a file open for each thread there ever was.
-        self._pool = ThreadPoolExecutor(WORKERS)
+        self._threads = ThreadPoolExecutor(WORKERS)
         self._running = 0
         self._containers: set[str] = set()  # that are being worked on
         self._changed = threading.Condition()  # of the two above
@@ -77,7 +79,7 @@ class Helper:
     def start(self, connection: socket.socket) -> None:
         with self._changed:
             self._running += 1
-        self._pool.submit(self._run, connection)
+        self._threads.submit(self._run, connection)
 
     def is_busy(self) -> bool:
         with self._changed:
@@ -85,7 +87,8 @@ class Helper:
 
     def finish(self) -> None:
         """Wait for the requests that are running; their own deadlines bound them."""
-        self._pool.shutdown()
+        self._threads.shutdown()
+        self._ovsdb.close()
 
     def _run(self, connection: socket.socket) -> None:
         try:
@@ -113,13 +116,13 @@ class Helper:
                 arguments[1] = f"/proc/self/fd/{descriptors[1]}"
             with self._alone(_container(request)):
                 connection.sendall(wire.TAKEN)
-                reply, messages = _handle(arguments, request, environ)
+                reply, messages = _handle(arguments, request, environ, self._ovsdb)
                 try:
                     connection.sendall(wire.pack(bytes([reply.status]), reply.output, messages))
                 except OSError:
                     # Nobody knows that the container is attached: as if the attach itself had been killed.
                     if arguments[0] == "setup" and reply.status == 0:
-                        _undo(arguments, request, environ)
+                        _undo(arguments, request, environ, self._ovsdb)
                     raise
 
     @contextmanager
@@ -143,13 +146,13 @@ class Helper:
         return agreed and _identity(netns) == self._netns
 
 
-def _handle(arguments: list[str], request: bytes, environ: Mapping[str, str]) -> tuple[Reply, bytes]:
+def _handle(arguments: list[str], request: bytes, environ: Mapping[str, str], ovsdb: Pool) -> tuple[Reply, bytes]:
     """The reply, and what the caller's user is told besides."""
     messages: list[str] = []
     _messages.set(messages)
     _level.set(level_from_environment(environ))
     try:
-        reply = handle(arguments, request, environ)
+        reply = handle(arguments, request, environ, ovsdb)
     except GeneveError as error:
         reply = failure(error)
     except Exception as error:  # noqa: BLE001 - the edge: the helper survives whatever happened
@@ -162,9 +165,9 @@ def _handle(arguments: list[str], request: bytes, environ: Mapping[str, str]) ->
     return reply, "".join(f"{line}\n" for line in messages).encode(errors="replace")
 
 
-def _undo(arguments: list[str], request: bytes, environ: Mapping[str, str]) -> None:
+def _undo(arguments: list[str], request: bytes, environ: Mapping[str, str], ovsdb: Pool) -> None:
     """Take back a setup of which nobody has heard."""
-    reply, _ = _handle(["teardown", *arguments[1:]], request, environ)
+    reply, _ = _handle(["teardown", *arguments[1:]], request, environ, ovsdb)
     logger.warning("a caller has gone before its setup was done: %s", reply.output.decode().strip() or "undone")
 
 

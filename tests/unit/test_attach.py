@@ -55,7 +55,7 @@ class FakeSwitch:
 
 
 @contextmanager
-def connect(*_: object) -> Iterator[FakeSwitch]:
+def connect(*_: object, **named: object) -> Iterator[FakeSwitch]:
     yield FakeSwitch()
 
 

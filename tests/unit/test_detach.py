@@ -33,7 +33,7 @@ class Host:
         self.broken: set[str] = set()
 
     @contextmanager
-    def connect(self, *_: object) -> Iterator["Host"]:
+    def connect(self, *_: object, **named: object) -> Iterator["Host"]:
         if not self.answers:
             raise GeneveError("no OVSDB socket")
         yield self
