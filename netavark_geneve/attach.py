@@ -69,7 +69,10 @@ def attach(
 
         undo.callback(_undo, _leave, ovs, network, container, environ)
         sysctls.write(plan.gateway)
-        ovs.attach(plan, deadline)
+        next_cfg = ovs.attach(plan, deadline)
+        with timed("firewall"):  # while ovs-vswitchd is at it
+            _open(plan, environ, deadline, is_first=is_first)
+        ovs.wait_attached(plan, next_cfg, deadline)
 
         if plan.detect_conflicts and prober is None:
             prober = announcer
@@ -77,8 +80,6 @@ def attach(
         with timed("gateway"):
             links.configure_bridge(bridge)
             sysctls.apply(plan.gateway, localhost=bool(plan.publication.ports))
-        with timed("firewall"):
-            _open(plan, environ, deadline, is_first=is_first)
         with timed("names"):
             if plan.names is not None and resolver is not None:
                 dns.ensure_names(plan.names, resolver, environ, deadline)

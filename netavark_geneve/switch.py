@@ -36,9 +36,16 @@ class Switch:
             row = self._api.find_tagged("Port", _identity(tags))
             return None if row is None else str(row.name)
 
-    def attach(self, plan: AttachPlan, deadline: Deadline) -> None:
-        """Ensure bridge and tunnels, add the container's port, wait until ovs-vswitchd forwards for it."""
-        self._commit(_Attach(self._api, plan), deadline)
+    def attach(self, plan: AttachPlan, deadline: Deadline) -> int:
+        """Ensure bridge and tunnels and add the container's port; the number of the configuration to wait for."""
+        with timed("ovsdb-server"):
+            return self._submit(_Attach(self._api, plan), deadline)
+
+    def wait_attached(self, plan: AttachPlan, next_cfg: int, deadline: Deadline) -> None:
+        """Wait until ovs-vswitchd forwards for the container; raises GeneveError when it cannot."""
+        with timed("ovs-vswitchd"):
+            if not self._has_completed(next_cfg, deadline):
+                raise _no_answer(deadline)
         self._check_interfaces([plan.veth.name, plan.bridge.name, *(tunnel.name for tunnel in plan.tunnels)])
 
     def detach(self, bridge: str, tags: Mapping[str, str], deadline: Deadline, *, wait: bool = True) -> bool:
@@ -56,8 +63,9 @@ class Switch:
 
     def _leave(self, bridge: str, tags: Mapping[str, str], deadline: Deadline, *, wait: bool) -> bool:
         change = _Detach(self._api, bridge, tags)
-        with timed("ovsdb-server and ovs-vswitchd"):
+        with timed("ovsdb-server"):
             next_cfg = self._submit(change, deadline)
+        with timed("ovs-vswitchd"):
             patience = Deadline(min(FOLLOW_MAX, deadline.remaining()))
             return self._has_completed(next_cfg, patience) if wait or change.is_last else True
 
@@ -75,8 +83,8 @@ class Switch:
         with self._api.ovsdb_connection.lock:
             row = self._api.find_named("Port", name)
             is_left = row is not None and naming.CONTAINER_ROLE.items() <= row.external_ids.items()
-        if is_left:
-            self._commit(_Drop(self._api, name), deadline)
+        if is_left and not self._has_completed(self._submit(_Drop(self._api, name), deadline), deadline):
+            raise _no_answer(deadline)
 
     def find_datapath_type(self, bridge: str) -> str | None:
         """As the Bridge row says; None when there is none yet."""
@@ -89,13 +97,6 @@ class Switch:
         with self._api.ovsdb_connection.lock:
             bridge = self._api.find_named("Bridge", name)
             return bridge is not None and bridge.external_ids.get("network-id") == network_id
-
-    def _commit(self, change: "_Change", deadline: Deadline) -> None:
-        """Make the change, and wait until ovs-vswitchd has."""
-        with timed("ovsdb-server and ovs-vswitchd"):
-            next_cfg = self._submit(change, deadline)
-            if not self._has_completed(next_cfg, deadline):
-                raise _no_answer(deadline)
 
     def _submit(self, change: "_Change", deadline: Deadline) -> int:
         """Put the change into the database; the number of the configuration that it makes."""

@@ -12,6 +12,10 @@ import sys
 
 from . import wire
 
+TYPE_CHECKING = False  # typing's own is a module away
+if TYPE_CHECKING:
+    from typing import NoReturn
+
 VERBS = ("setup", "teardown")  # what a helper is asked; create and info are rare
 TIMEOUT = 30.0  # seconds for an answer; the helper's own deadlines are far shorter
 HINT = "run the command again (systemctl status netavark-geneve.service)"
@@ -24,13 +28,16 @@ INTERRUPTED = {
 
 
 def main() -> int:
-    """Entry point of the file in the plugin directory. stdout carries the one reply of the protocol."""
+    """Entry point of the file in the plugin directory. stdout carries the one reply of the protocol.
+
+    Returns only when a helper did the work. Then nothing in this process is left to end in good order.
+    """
     arguments = sys.argv[1:]
     if not arguments or arguments[0] not in VERBS or len(arguments) != 2:
-        return _cold(None)
+        _cold(None)
     with_helper = _connect()
     if with_helper is None:
-        return _cold(None)
+        _cold(None)
     if _signal.getsignal(_signal.SIGTERM) == _signal.SIG_DFL:  # netavark ignores it during teardown
         _signal.signal(_signal.SIGTERM, _signal.default_int_handler)
     try:
@@ -43,7 +50,7 @@ def main() -> int:
     except (EOFError, OSError):
         return _fail(LOST)
     if answer is None:
-        return _cold(request)
+        _cold(request)
     status, output, warnings = answer
     _write(2, warnings)
     _write(1, output)
@@ -105,14 +112,14 @@ def _taken_after_all(sock: "_socket.socket") -> bytes:
         return b""
 
 
-def _cold(request: bytes | None) -> int:
+def _cold(request: bytes | None) -> "NoReturn":
     """Do the work in this process, which was started without its site-packages."""
     import site
 
     site.main()
     from ..__main__ import main as cold
 
-    return cold(request)
+    sys.exit(cold(request))
 
 
 def _fail(reason: str) -> int:

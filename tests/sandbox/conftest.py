@@ -16,6 +16,7 @@ from netavark_geneve.errors import Deadline
 from netavark_geneve.fabric.mesh import Mesh
 from netavark_geneve.model import AttachPlan, Container, Network, Subnet
 from netavark_geneve.options import Options
+from netavark_geneve.ovsdb import Pool
 from netavark_geneve.plan import plan_attach
 
 NETNS = "/run/netns/sandbox"
@@ -65,19 +66,25 @@ def make_veth(plan: AttachPlan, netns: str = NETNS) -> None:
         links.create_veth(plan.veth, descriptor)
 
 
-def connect(plan: AttachPlan) -> AbstractContextManager[switch.Switch]:
-    return switch.connect(os.environ, Deadline(10), plan.bridge.name, plan.port_tags)
+def connect(plan: AttachPlan, pool: Pool | None = None) -> AbstractContextManager[switch.Switch]:
+    return switch.connect(os.environ, Deadline(10), plan.bridge.name, plan.port_tags, pool=pool)
 
 
-def attach(plan: AttachPlan, seconds: float = 10) -> None:
+def attach(plan: AttachPlan, seconds: float = 10, *, pool: Pool | None = None) -> None:
     """Veth and switch port, as attach() makes them."""
     make_veth(plan)
-    with connect(plan) as ovs:
-        ovs.attach(plan, Deadline(seconds))
+    with connect(plan, pool) as ovs:
+        plug(ovs, plan, seconds)
 
 
-def detach(plan: AttachPlan) -> None:
-    with connect(plan) as ovs:
+def plug(ovs: switch.Switch, plan: AttachPlan, seconds: float = 10) -> None:
+    """The switch port alone."""
+    deadline = Deadline(seconds)
+    ovs.wait_attached(plan, ovs.attach(plan, deadline), deadline)
+
+
+def detach(plan: AttachPlan, *, pool: Pool | None = None) -> None:
+    with connect(plan, pool) as ovs:
         ovs.detach(plan.bridge.name, plan.port_tags, Deadline(10))
     links.remove_link(plan.veth.name)
 

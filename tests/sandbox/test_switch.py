@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from netavark_geneve import links
-from netavark_geneve.errors import Deadline, GeneveError
+from netavark_geneve.errors import GeneveError
 
-from .conftest import attach, connect, detach, make_plan, make_veth, ports, vsctl
+from .conftest import attach, connect, detach, make_plan, make_veth, plug, ports, vsctl
 
 
 def test_one_attach_makes_bridge_tunnels_and_port() -> None:
@@ -34,7 +34,7 @@ def test_attach_returns_only_when_the_switch_forwards_for_the_port() -> None:
     plan = make_plan()
     make_veth(plan)
     with connect(plan) as ovs:
-        ovs.attach(plan, Deadline(10))
+        plug(ovs, plan)
         # Asked of ovs-vswitchd itself, without waiting for it.
         shown = subprocess.run(("ovs-ofctl", "show", "ovs_net1"), check=True, capture_output=True, text=True).stdout
 
@@ -103,7 +103,7 @@ def test_an_error_that_vswitchd_reports_in_the_row_is_raised() -> None:
         connect(plan) as ovs,
         pytest.raises(GeneveError, match=rf"could not set up {plan.veth.name}: .*No such device"),
     ):
-        ovs.attach(plan, Deadline(10))
+        plug(ovs, plan)
 
 
 def test_tunnels_follow_the_list_of_hosts() -> None:
@@ -177,7 +177,7 @@ def test_a_veth_goes_with_its_namespace_and_detach_still_removes_the_port() -> N
     subprocess.run(("ip", "netns", "add", "shortlived"), check=True)
     make_veth(plan, "/run/netns/shortlived")
     with connect(plan) as ovs:
-        ovs.attach(plan, Deadline(10))
+        plug(ovs, plan)
 
     subprocess.run(("ip", "netns", "delete", "shortlived"), check=True)
     detach(plan)
