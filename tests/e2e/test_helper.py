@@ -23,6 +23,7 @@ from .wire import wait_until
 SOCKET = "/run/helper-of-a-test.sock"
 NO_HELPER = {SOCKET_VARIABLE: "/nonexistent"}
 AT_ONCE = 20
+KILLS = 10
 PAIRS = 250  # setups and teardowns
 MEMORY, GROWTH = 60 * 1024, 4 * 1024  # KiB; it settles at two more than after the first requests
 THREADS = 32  # of the helper, each of which may keep a file open
@@ -125,6 +126,17 @@ def test_a_helper_that_is_killed_in_mid_teardown(host: Host, caller: Caller, war
     assert_says(plugin_error(result), ["the helper ended in the middle of the request"])
     with helper(host, SOCKET):
         assert caller.teardown().returncode == 0
+        wait_for(host, before)
+
+
+def test_a_helper_that_is_killed_as_soon_as_it_has_answered(host: Host, caller: Caller) -> None:
+    """The kernel may still be tidying up after the interface then."""
+    before = host.snapshot()
+    for _ in range(KILLS):
+        with helper(host, SOCKET) as running:
+            assert caller.setup().returncode == 0
+            assert caller.teardown().returncode == 0
+            kill(host, running)
         wait_for(host, before)
 
 
