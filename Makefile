@@ -41,7 +41,7 @@ e2e: $(VENV)/ready ## real Podman on several hosts, without the warm helper and 
 
 .PHONY: bench
 bench: $(VENV)/ready ## time of an attach beside netavark's own bridge
-	$(RUN) -m tests.bench.attach
+	$(RUN) -m tests.bench
 
 .PHONY: install
 install: ## install the plugin on this host, from this checkout

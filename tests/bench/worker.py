@@ -1,8 +1,11 @@
-"""The measuring half of the attach benchmark. Runs on a host of the lab, so that no time is spent on the way.
+"""The measuring half of the benchmarks. Runs on a host of the lab, so that no time is spent on the way.
 
-Reads a job (JSON) from its argument, prints results (JSON). Standard library only.
+Called with the name of a part and its job (JSON); prints results (JSON). Standard library only; the text of
+rivals/run.py stands in front of it.
 """
 
+import contextlib
+import ipaddress
 import json
 import os
 import random
@@ -12,145 +15,251 @@ import struct
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tests.bench.rivals.run import Call, Guest, Rival, Site, rivals, timed
 
 NETAVARK = "/usr/lib/podman/netavark"
 COMMAND = (
     *(NETAVARK, "--config", "/run/bench", "--rootless", "false", "--plugin-directory", "/usr/libexec/netavark"),
     *("--aardvark-binary", "/usr/lib/podman/aardvark-dns"),
 )
-EXTRA = 900  # the container that comes and goes
+PLUGIN = "/usr/libexec/netavark/geneve-ovs"
+NO_HELPER = {"NETAVARK_GENEVE_SOCKET": "/nonexistent"}
+EXTRA = 3000  # the container that comes and goes; its address is still in the slice of this host
+REST = 0.2  # seconds before each call that is measured, in which what the one before left to do gets done
+FILLERS = 4  # containers that are attached at the same time when there are to be many
 PING_TIMEOUT = 3.0  # seconds; an ARP request that is lost costs one
 STEP = re.compile(r"\[DEBUG geneve-ovs\] (.+): ([0-9.]+) ms")
+OPEN_VSWITCH = ("ovsdb-server", "ovs-vswitchd")  # the steps that are not our own work
+Samples = dict[str, list[float]]
 
 
 class Containers:
-    """Network namespaces that stand for containers, and netavark's view of them."""
+    """Network namespaces that stand for containers of one network, and netavark's view of them."""
 
-    def __init__(self, networks: dict[str, dict[str, Any]]) -> None:
-        self.networks = networks
+    def __init__(self, network: dict[str, Any]) -> None:
+        self.network = network
+        self.attached = 0
 
-    def setup(
-        self, network: str, number: int, *, cold: bool = False, steps: bool = False
-    ) -> tuple[float, dict[str, float]]:
-        return self._netavark("setup", network, number, cold=cold, steps=steps)
+    def name(self, number: int) -> str:
+        """Of the network namespace."""
+        return f"{self.network['name']}{number}"
 
-    def teardown(self, network: str, number: int, *, cold: bool = False) -> tuple[float, dict[str, float]]:
-        return self._netavark("teardown", network, number, cold=cold, steps=False)
+    def netns(self, number: int) -> str:
+        return f"/run/netns/{self.name(number)}"
 
-    def _netavark(
-        self, verb: str, network: str, number: int, *, cold: bool, steps: bool
-    ) -> tuple[float, dict[str, float]]:
-        """Milliseconds from spawn to exit; with `steps` also those that the plugin logs. `cold` finds no helper."""
-        definition = self.networks[network]
-        gateway = definition["subnets"][0]["gateway"].split(".")
+    def address(self, number: int) -> list[str]:
+        """One of each subnet."""
+        return [str(ipaddress.ip_address(subnet["gateway"]) + number) for subnet in self.network["subnets"]]
+
+    def call(self, verb: str, number: int, *, ports: bool = False, cold: bool = False, debug: bool = False) -> "Call":
         request = {
             "container_id": f"{number:064x}",
-            "container_name": f"bench{number}",
-            "networks": {
-                network: {
-                    "interface_name": f"{network}0",
-                    "static_ips": [self.address(gateway, number)],
-                    "aliases": [],
-                }
-            },
-            "network_info": {network: definition},
-            "port_mappings": self.ports(number) if network.startswith("full") else [],
+            "container_name": self.name(number),
+            "networks": {self.network["name"]: self._options(number)},
+            "network_info": {self.network["name"]: self.network},
+            "port_mappings": self._ports(number) if ports else [],
         }
-        environ = {**os.environ, "NETAVARK_FW": "nftables", "RUST_LOG": "netavark=debug" if steps else "netavark=warn"}
-        if cold:
-            environ["NETAVARK_GENEVE_SOCKET"] = "/nonexistent"
-        start = time.perf_counter()
-        done = subprocess.run(
-            (*COMMAND, verb, f"/run/netns/bench{number}"),
-            input=json.dumps(request),
-            capture_output=True,
-            text=True,
-            env=environ,
-            timeout=60,
-            check=False,
+        environ = {"NETAVARK_FW": "nftables", "RUST_LOG": "netavark=debug" if debug else "netavark=warn"}
+        argv = (*COMMAND, verb, self.netns(number))
+        return Call(argv, json.dumps(request), environ | (NO_HELPER if cold else {}))
+
+    def plugin_request(self, number: int) -> str:
+        """What netavark gives the plugin."""
+        return json.dumps(
+            {
+                "container_id": f"{number:064x}",
+                "container_name": self.name(number),
+                "port_mappings": None,
+                "network": self.network,
+                "network_options": self._options(number),
+            }
         )
-        elapsed = (time.perf_counter() - start) * 1e3
-        if done.returncode:
-            raise SystemExit(f"netavark {verb} on {network} failed: {done.stdout}{done.stderr}")
-        return elapsed, {name: float(value) for name, value in STEP.findall(done.stderr)}
+
+    def fill(self, count: int) -> None:
+        """Have so many attached."""
+        numbers = range(self.attached + 1, count + 1)
+        namespaces("add", map(self.name, numbers))
+        with ThreadPoolExecutor(FILLERS) as pool:
+            list(pool.map(lambda number: timed(self.call("setup", number)), numbers))
+        self.attached = count
+
+    def _options(self, number: int) -> dict[str, Any]:
+        return {"interface_name": f"{self.network['name']}0", "static_ips": self.address(number), "aliases": []}
 
     @staticmethod
-    def ports(number: int) -> list[dict[str, Any]]:
+    def _ports(number: int) -> list[dict[str, Any]]:
         """Two published ports of the container's own."""
         mapping = {"protocol": "tcp", "host_ip": "", "container_port": 80, "range": 1}
         return [{**mapping, "host_port": 10000 + 2 * number + offset} for offset in range(2)]
 
-    @staticmethod
-    def address(gateway: list[str], number: int) -> str:
-        low = int(gateway[3]) + number
-        return f"{gateway[0]}.{gateway[1]}.{int(gateway[2]) + low // 250}.{low % 250 + 1}"
 
-
-def namespaces(verb: str, numbers: range) -> None:
-    batch = "".join(f"netns {verb} bench{number}\n" for number in numbers)
+def namespaces(verb: str, names: Iterable[str]) -> None:
+    batch = "".join(f"netns {verb} {name}\n" for name in names)
     subprocess.run(("ip", "-batch", "-"), input=batch, text=True, check=True)
 
 
-@contextmanager
-def attached(containers: Containers, numbers: range) -> Iterator[None]:
-    """These containers, on every network, for the duration of the block."""
-    namespaces("add", numbers)
-    for number in numbers:
-        for network in containers.networks:
-            containers.setup(network, number)
+@contextlib.contextmanager
+def extra(*networks: Containers) -> Iterator[None]:
+    """The namespaces of the container that comes and goes."""
+    names = [containers.name(EXTRA) for containers in networks]
+    namespaces("add", names)
     yield
-    for number in numbers:
-        for network in containers.networks:
-            containers.teardown(network, number)
-    namespaces("delete", numbers)
+    namespaces("delete", names)
 
 
-def measure(containers: Containers, rounds: int) -> dict[str, Any]:
-    """Setup and teardown of one more container on each network, in random order within every round."""
-    ways = [(network, cold) for network in containers.networks for cold in (False, True)]
-    ways = [(network, cold) for network, cold in ways if not cold or is_ours(containers.networks[network])]
-    samples: dict[str, list[float]] = {}
-    steps: dict[str, list[dict[str, float]]] = {"warm": [], "cold": []}
-    namespaces("add", range(EXTRA, EXTRA + 1))
-    for _ in range(rounds):
-        for network, cold in random.sample(ways, len(ways)):
-            way = f"{network} {'cold' if cold else 'warm'}"
-            samples.setdefault(f"setup {way}", []).append(containers.setup(network, EXTRA, cold=cold)[0])
-            samples.setdefault(f"teardown {way}", []).append(containers.teardown(network, EXTRA, cold=cold)[0])
-        for name, found in steps.items():
-            whole, logged = containers.setup("geneve", EXTRA, cold=name == "cold", steps=True)
-            found.append({"whole": whole, **logged})
-            containers.teardown("geneve", EXTRA)
-    namespaces("delete", range(EXTRA, EXTRA + 1))
-    return {"samples": samples, "steps": steps}
+def measured(call: "Call") -> float:
+    time.sleep(REST)
+    return timed(call)
 
 
-def is_ours(definition: dict[str, Any]) -> bool:
-    return bool(definition["driver"] == "geneve-ovs")
+def attach(job: dict[str, Any]) -> dict[str, Any]:
+    """Setup and teardown of one more container, in every way, in random order within every round."""
+    ours, theirs = (Containers(network) for network in job["networks"])
+    site = Site(job["programs"], ours.network["network_interface"], ours.network["subnets"][0]["gateway"], 16)
+    others = rivals(site, ovs_cni=job["ovs_cni"])
+    results: dict[str, Any] = {}
+    for count in job["counts"]:
+        ours.fill(count)
+        theirs.fill(count)
+        with extra(ours, theirs):
+            samples: Samples = {}
+            steps: dict[str, Any] = {"warm": [], "cold": []}
+            for _ in range(job["rounds"]):
+                ways = [*_ways(ours, theirs), *_rival_ways(others, ours)]
+                for name, calls in random.sample(ways, len(ways)):
+                    for verb, call in zip(("setup", "teardown"), calls, strict=True):
+                        samples.setdefault(f"{verb} {name}", []).append(measured(call))
+                for name, found in steps.items():
+                    found.append(_steps(ours, cold=name == "cold"))
+        results[str(count)] = {"samples": samples, "steps": steps}
+    return results | {"answers": _first_answers(ours, job["answers"], *job["remote"])}
 
 
-def first_answers(containers: Containers, rounds: int, remote: tuple[int, str]) -> dict[str, list[float]]:
+def _ways(ours: Containers, theirs: Containers) -> Iterator[tuple[str, list["Call"]]]:
+    """Each way's name, and its setup and teardown."""
+    for label, ports in (("", False), (" ports", True)):
+        for name, containers, cold in (("warm", ours, False), ("cold", ours, True), ("bridge", theirs, False)):
+            verbs = ("setup", "teardown")
+            yield f"{name}{label}", [containers.call(verb, EXTRA, ports=ports, cold=cold) for verb in verbs]
+
+
+def _rival_ways(others: "Iterable[Rival]", ours: Containers) -> Iterator[tuple[str, list["Call"]]]:
+    guest = Guest(EXTRA, ours.netns(EXTRA), ours.address(EXTRA)[0])
+    for rival in others:
+        yield rival.name, [rival.setup(guest), rival.teardown(guest)]
+
+
+def _steps(containers: Containers, *, cold: bool) -> dict[str, float]:
+    """Where a setup's time goes, by the plugin's own debug log, in milliseconds."""
+    time.sleep(REST)
+    call = containers.call("setup", EXTRA, cold=cold, debug=True)
+    start = time.perf_counter()
+    done = subprocess.run(
+        call.argv, input=call.input, env={**os.environ, **call.env}, capture_output=True, text=True, check=True
+    )
+    whole = (time.perf_counter() - start) * 1e3
+    logged = {name: float(value) for name, value in STEP.findall(done.stderr)}
+    measured(containers.call("teardown", EXTRA))
+    switch = sum(logged[step] for step in OPEN_VSWITCH)
+    return {
+        "whole": whole,
+        "outside": whole - logged["imports"] - logged["attach"],
+        "imports": logged["imports"],
+        "own": logged["attach"] - switch,
+        "switch": switch,
+    }
+
+
+def _first_answers(containers: Containers, rounds: int, netns: int, address: str) -> Samples:
     """Milliseconds from the return of `setup` to the first answered echo, from the container and to it.
 
     Every round is a new container with the same address, attached as soon as the one before is gone.
     """
-    netns, address = remote
-    answers: dict[str, list[float]] = {"from the container": [], "to the container": []}
-    own = Containers.address(containers.networks["geneve"]["subnets"][0]["gateway"].split("."), EXTRA)
+    answers: Samples = {"from the container": [], "to the container": []}
+    own = containers.address(EXTRA)[0]
     for number in range(rounds):
-        namespaces("add", range(EXTRA, EXTRA + 1))
-        containers.setup("geneve", EXTRA)
-        with open(f"/run/netns/bench{EXTRA}") as container:
-            if number % 2:
-                answers["from the container"].append(echo(container.fileno(), address))
-            else:
-                answers["to the container"].append(echo(netns, own))
-        containers.teardown("geneve", EXTRA)
-        namespaces("delete", range(EXTRA, EXTRA + 1))
+        with extra(containers):
+            timed(containers.call("setup", EXTRA))
+            with open(containers.netns(EXTRA)) as container:
+                if number % 2:
+                    answers["from the container"].append(echo(container.fileno(), address))
+                else:
+                    answers["to the container"].append(echo(netns, own))
+            timed(containers.call("teardown", EXTRA))
     return answers
+
+
+def growth(job: dict[str, Any]) -> dict[str, Any]:
+    """One more container beside so many, and the C floor's; what an idle ovs-vswitchd costs then."""
+    containers = Containers(job["network"])
+    bridge = containers.network["network_interface"]
+    rival = floor_of(Site(job["programs"], bridge, "10.250.0.1", 16))
+    guest = Guest(EXTRA, containers.netns(EXTRA), "10.250.0.2")
+    results: dict[str, Any] = {}
+    for count in job["counts"]:
+        containers.fill(count)
+        time.sleep(5)
+        idle = cpu_share("ovs-vswitchd", 20)
+        samples: Samples = {}
+        ways = [
+            ("ours", [containers.call(verb, EXTRA) for verb in ("setup", "teardown")]),
+            ("floor", [rival.setup(guest), rival.teardown(guest)]),
+        ]
+        with extra(containers):
+            for _ in range(job["rounds"]):
+                for name, calls in random.sample(ways, len(ways)):
+                    for verb, call in zip(("setup", "teardown"), calls, strict=True):
+                        samples.setdefault(f"{verb} {name}", []).append(measured(call))
+        results[str(count)] = {"samples": samples, "idle": idle}
+    return results
+
+
+def floor_of(site: "Site") -> "Rival":
+    return next(rival for rival in rivals(site, ovs_cni=False) if rival.name == "C floor")
+
+
+def endurance(job: dict[str, Any]) -> dict[str, Any]:
+    """The helper's memory in MB after so many requests, and its share of a core when nobody asks."""
+    containers = Containers(job["network"])
+    script = f"{PLUGIN} setup $NETNS <<<$REQUEST >/dev/null; {PLUGIN} teardown $NETNS <<<$REQUEST"
+    environ = {"REQUEST": containers.plugin_request(EXTRA), "NETNS": containers.netns(EXTRA)}
+    memory: list[tuple[int, float]] = []
+    containers.fill(1)
+    with extra(containers):
+        for pairs in job["pairs"]:
+            loop = f"for _ in $(seq {pairs}); do {script}; done"
+            subprocess.run(("bash", "-euc", loop), env={**os.environ, **environ}, check=True)
+            memory.append(((memory[-1][0] if memory else 0) + 2 * pairs, resident("netavark-geneve")))
+    time.sleep(5)
+    return {"memory": memory, "idle": cpu_share("netavark-geneve", 30)}
+
+
+def pid_of(program: str) -> int:
+    return int(subprocess.run(("pgrep", "-of", f"{program}"), capture_output=True, check=True).stdout)
+
+
+def resident(program: str) -> float:
+    with open(f"/proc/{pid_of(program)}/status") as status:
+        return next(int(line.split()[1]) for line in status if line.startswith("VmRSS:")) / 1024
+
+
+def cpu_share(program: str, seconds: float) -> float:
+    """Per cent of a core."""
+    pid = pid_of(program)
+
+    def used() -> float:
+        with open(f"/proc/{pid}/stat") as stat:
+            fields = stat.read().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    before = used()
+    time.sleep(seconds)
+    return (used() - before) / seconds * 100
 
 
 def echo(netns: int, address: str) -> float:
@@ -181,16 +290,9 @@ def setns(netns: int) -> None:
 
 
 def main() -> None:
-    job = json.loads(sys.argv[1])
     os.makedirs("/run/bench", exist_ok=True)
-    containers = Containers(job["networks"])
-    results: dict[str, Any] = {}
-    for count in job["counts"]:
-        with attached(containers, range(1, count)):
-            results[str(count)] = measure(containers, job["rounds"])
-    if job["answers"]:
-        results["answers"] = first_answers(containers, job["answers"], tuple(job["remote"]))
-    print(json.dumps(results))
+    part, job = sys.argv[1], json.loads(sys.argv[2])
+    print(json.dumps({"attach": attach, "growth": growth, "endurance": endurance}[part](job)))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,55 @@
+"""What does not grow: a thousand containers on one host, 64 peers."""
+
+import statistics
+
+from tests.e2e.fabric import Fabric
+from tests.lab import Lab
+
+from .common import PROGRAMS, definition, helper, measure, rival_programs, shown, table
+
+COUNTS = (1, 1000)
+PEERS = 64
+ROUNDS = 15
+IPV4, IPV6 = ("--subnet", "10.64.0.0/11"), ("--subnet", "fd00:64::/64")
+FAMILIES = {"IPv4": IPV4, "IPv6": IPV6, "both": (*IPV4, *IPV6)}
+
+
+def sections() -> dict[str, list[str]]:
+    rows = [row for family, subnets in FAMILIES.items() for row in _rows(family, subnets)]
+    head = ("network", "containers attached", "setup", "C floor's setup", "difference of medians", "teardown")
+    return {"A thousand containers, 64 peers": [TEXT, "", *table((*head, "ovs-vswitchd when idle"), *rows)]}
+
+
+def _rows(family: str, subnets: tuple[str, ...]) -> list[tuple[str, ...]]:
+    with Lab(hosts=2, name="growth") as lab:
+        host, other = lab.hosts
+        # One host answers for all the others, so that every tunnel leads somewhere.
+        peers = [f"192.168.100.{number}" for number in range(1, PEERS)]
+        other.sh("for peer; do ip address add $peer/32 dev br-phy; done", *peers)
+        host.run("ip", "route", "add", "192.168.100.0/24", "via", other.address)
+        Fabric([host]).configure(hosts=[host.address, other.address, *peers])
+        create = ("podman", "network", "create", "-d", "geneve-ovs", *subnets, "--opt", "slots=128", "geneve")
+        host.run(*create)
+        rival_programs(host)
+        with helper(host):
+            job = {
+                "network": definition(host, "geneve"),
+                "programs": PROGRAMS,
+                "counts": COUNTS,
+                "rounds": ROUNDS,
+            }
+            results = measure(host, "growth", job)
+    rows: list[tuple[str, ...]] = []
+    for count in COUNTS:
+        samples = results[str(count)]["samples"]
+        ours, floor = samples["setup ours"], samples["setup floor"]
+        difference = statistics.median(ours) - statistics.median(floor)
+        figures = (shown(ours), shown(floor), f"{difference:.1f}", shown(samples["teardown ours"]))
+        rows.append((family, str(count), *figures, f"{results[str(count)]['idle']:.1f} % of a core"))
+    return rows
+
+
+TEXT = """Milliseconds, medians of 15 interleaved rounds, with the helper and with names. The C floor's setup (one veth
+pair, one OVSDB transaction, the wait for ovs-vswitchd; always IPv4) shows what Open vSwitch itself takes at that number
+of ports: it goes through all of its ports whenever a link of the host appears and once more for the change itself.
+The difference of the two is what is ours."""
