@@ -20,7 +20,7 @@ from .plan import attach_result, plan_attach
 
 DEADLINE = 10.0  # seconds for one attach
 UNDO_DEADLINE = 3.0  # seconds more to undo it when it failed
-CONFLICT_WAIT = 0.01  # seconds in which another holder of an address has to answer
+CONFLICT_WAIT = 0.005  # seconds in which another holder of an address has to answer; most steps meanwhile take longer
 CONFLICT_WAIT_COLD = 0.05  # the same, over new tunnels of the userspace datapath, which ask for their peers first
 
 

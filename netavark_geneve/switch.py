@@ -118,10 +118,11 @@ class Switch:
     def _check_interfaces(self, names: list[str]) -> None:
         """ovs-vswitchd accepts any row and reports in the row what it could not make of it."""
         with self._api.ovsdb_connection.lock:
+            rows = {self._api.value(row, "name"): row for row in self._api.tables["Interface"].rows.values()}
             for name in names:
-                row = self._api.find_named("Interface", name)
-                if row is None or row.error or row.ofport in ([], [-1]):
-                    reason = row.error[0] if row is not None and row.error else "no OpenFlow port number"
+                error, ofport = (self._api.value(rows[name], c) if name in rows else [] for c in ("error", "ofport"))
+                if error or ofport in ([], [-1]):
+                    reason = error[0] if error else "no OpenFlow port number"
                     hint = next((hint for words, hint in _HINTS.items() if words in reason), "see ovs-vswitchd.log")
                     raise GeneveError(f"ovs-vswitchd could not set up {name}: {reason}; {hint}")
 
@@ -240,9 +241,9 @@ class _Attach(_Change):
     def _ensure_tunnels(self, txn: Transaction, bridge: Any) -> None:
         """Keep the tunnels that are as wanted, add the missing, remove those of hosts that have left."""
         tags = naming.tunnel_tags(self.plan.bridge.tags["network-id"])
-        found = {row.name: row for row in self.api.all_tagged("Port", tags)}
+        found = {self.api.value(row, "name"): row for row in self.api.all_tagged("Port", tags)}
         wanted = {tunnel.name: tunnel for tunnel in self.plan.tunnels}
-        stale = [row for name, row in found.items() if name not in wanted or not _equal(row, wanted[name])]
+        stale = [row for name, row in found.items() if name not in wanted or not _equal(self.api, row, wanted[name])]
         missing = [tunnel for name, tunnel in wanted.items() if name not in found or found[name] in stale]
         if stale or missing:
             bridge.verify("ports")  # somebody may be adding the same tunnels right now
@@ -331,14 +332,14 @@ def _tunnel_options(tunnel: Tunnel) -> dict[str, str]:
     }
 
 
-def _equal(row: Any, tunnel: Tunnel) -> bool:
+def _equal(api: Replica, row: Any, tunnel: Tunnel) -> bool:
     interface = row.interfaces[0] if row.interfaces else None
     return (
         interface is not None
-        and interface.type == "geneve"
-        and interface.options == _tunnel_options(tunnel)
-        and bool(row.protected)
-        and row.external_ids == tunnel.tags
+        and api.value(interface, "type") == "geneve"
+        and api.value(interface, "options") == _tunnel_options(tunnel)
+        and bool(api.value(row, "protected"))
+        and api.value(row, "external_ids") == tunnel.tags
     )
 
 
