@@ -21,6 +21,7 @@ from .plan import attach_result, plan_attach
 DEADLINE = 10.0  # seconds for one attach
 UNDO_DEADLINE = 3.0  # seconds more to undo it when it failed
 CONFLICT_WAIT = 0.005  # seconds in which another holder of an address has to answer; most steps meanwhile take longer
+REACHED_WAIT = 0.05  # seconds at most until the switch sends to the container what is for it
 CONFLICT_WAIT_COLD = 0.05  # the same, over new tunnels of the userspace datapath, which ask for their peers first
 
 
@@ -58,7 +59,7 @@ def attach(
                 leave(ovs, network, container, environ, deadline)
                 links.remove_link(left)
             is_first = not ovs.has_bridge(bridge.name, network.id)
-            prober = stack.enter_context(_early_prober(plan))
+            bystander = stack.enter_context(_bystander(plan))
             links.ensure_name_free(veth)  # else the undo would remove what is somebody else's
             ovs.drop_port(veth.name, deadline)
             undo.callback(_undo, links.remove_link, veth.name)
@@ -74,9 +75,8 @@ def attach(
             _open(plan, environ, deadline, is_first=is_first)
         ovs.wait_attached(plan, next_cfg, deadline)
 
-        if plan.detect_conflicts and prober is None:
-            prober = announcer
-            prober.probe()  # the answers come in while the next steps are made
+        if plan.detect_conflicts and bystander is None:
+            announcer.probe()  # the answers come in while the next steps are made
         with timed("gateway"):
             links.configure_bridge(bridge)
             sysctls.apply(plan.gateway, localhost=bool(plan.publication.ports))
@@ -84,11 +84,14 @@ def attach(
             if plan.names is not None and resolver is not None:
                 dns.ensure_names(plan.names, resolver, environ, deadline)
         with timed("addresses and announcement"):
-            if prober is not None:
-                prober.check_free(CONFLICT_WAIT_COLD if is_userspace and prober is announcer else CONFLICT_WAIT)
+            if plan.detect_conflicts:
+                wait = CONFLICT_WAIT_COLD if is_userspace and bystander is None else CONFLICT_WAIT
+                (bystander or announcer).check_free(wait)
             with links.inside(netns):
                 links.address_container(veth)
             announcer.announce()
+            if bystander is not None and not bystander.wait_reached(announcer, REACHED_WAIT):
+                logger.debug("nothing that bridge %s sends to %s arrives yet", bridge.name, veth.mac)
         undo.pop_all()
     return result
 
@@ -108,16 +111,18 @@ def _find_resolver(plan: AttachPlan, environ: Mapping[str, str]) -> str | None:
 
 
 @contextmanager
-def _early_prober(plan: AttachPlan) -> Iterator[neighbours.Neighbours | None]:
-    """Ask for the addresses by the bridge's own port, so that the answers are there when the container's is.
+def _bystander(plan: AttachPlan) -> Iterator[neighbours.Neighbours | None]:
+    """Look at the container from the bridge's own port, and so ask for its addresses before its port is there.
 
-    None where that is not possible: the bridge is not there yet, not ours, or in another VLAN.
+    None where that is not possible: the bridge is not there yet, has no address, is not ours, or in another VLAN.
     """
     bridge = plan.bridge
-    if plan.detect_conflicts and bridge.managed and bridge.vlan == plan.veth.vlan and links.is_up(bridge.name):
-        with neighbours.open_socket(plan.veth, bridge.name) as prober:
-            prober.probe()
-            yield prober
+    if bridge.managed and bridge.vlan == plan.veth.vlan and links.is_up(bridge.name):
+        with neighbours.open_socket(plan.veth, bridge.name) as bystander:
+            bystander.call()  # so that there is a flow from before
+            if plan.detect_conflicts:
+                bystander.probe()
+            yield bystander
     else:
         yield None
 

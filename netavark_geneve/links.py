@@ -33,7 +33,7 @@ _FAMILY = {4: socket.AF_INET, 6: socket.AF_INET6}
 _NO_IPV6_ADDRESS = {"attrs": [("AF_INET6", {"attrs": [("IFLA_INET6_ADDR_GEN_MODE", 1)]})]}
 
 POLL = 0.0005  # seconds between two looks at whether an interface has vanished
-IFF_UP, IFF_NOARP = 0x01, 0x80  # linux/if.h
+IFF_UP, IFF_NOARP, IFF_PROMISC = 0x01, 0x80, 0x100  # linux/if.h
 
 
 @contextmanager
@@ -98,8 +98,10 @@ def create_veth(veth: Veth, netns: int) -> None:
             index = socket.if_nametoindex(veth.name)
             ipr.link("set", index=index, IFLA_IFALIAS=veth.alias)
             # No ARP: under the userspace datapath the host's own stack sees every frame too, and would
-            # answer the container for all of the host's addresses, past the switch.
-            _set_up_quiet(ipr, index, IFF_UP | IFF_NOARP)
+            # answer the container for all of the host's addresses, past the switch. Promiscuous, since that
+            # datapath makes it so otherwise, and ovs-vswitchd goes through all of its ports with every change.
+            userspace = 0 if veth.checksum_offload else IFF_PROMISC
+            _set_up_quiet(ipr, index, IFF_UP | IFF_NOARP | userspace)
 
 
 def set_up_container(veth: Veth) -> None:

@@ -43,6 +43,8 @@ VLAN_ID = 0x0FFF
 FRAME_MAX = 128  # more than what we look at of any frame
 
 PROBES = 5  # spread over the wait
+CALLERS = 4
+CALL_AGAIN = 0.001  # seconds
 DRAIN = 0.005  # seconds for what has arrived already, however late we come to read it
 
 
@@ -56,7 +58,7 @@ class Neighbours:
         # Not the container's MAC: that is derived from the address, so another holder of the address has
         # it too, and a switch that knows it at the holder's port drops an answer that is to go there.
         # Nor has any switch a cached flow for one that is new each time. Their MAC tables forget it in time.
-        self._prober = b"\x02" + os.urandom(5)  # locally administered, unicast
+        self._prober, *self._callers = (b"\x02" + os.urandom(5) for _ in range(1 + CALLERS))  # local, unicast
         self._probed = time.monotonic()
 
     def probe(self) -> None:
@@ -69,15 +71,17 @@ class Neighbours:
         if not self._addresses:
             return
         for part in range(1, PROBES):
-            self._read_answers(self._probed + wait * part / PROBES)
-            # Again: a tunnel of the userspace datapath that does not know its peer's MAC asks for it and
-            # drops the packet.
-            self._send_probes()
+            moment = self._probed + wait * part / PROBES
+            if moment > time.monotonic():  # else nobody would wait for the answer
+                self._read_answers(moment)
+                # Again: a tunnel of the userspace datapath that does not know its peer's MAC asks for it and
+                # drops the packet.
+                self._send_probes()
         self._read_answers(self._probed + wait)
 
     def announce(self) -> None:
         """Send a gratuitous ARP or an unsolicited NA for each address."""
-        mac = bytes.fromhex(self._veth.mac.replace(":", ""))
+        mac = _mac(self._veth)
         announcements = (
             _announce_ipv4(mac, address) if address.version == 4 else _announce_ipv6(mac, address)
             for address in self._veth.addresses
@@ -85,6 +89,40 @@ class Neighbours:
         with _failing_to(f"announce {self._veth.interface} to its neighbours"):
             for frame in (_lesson(mac), *announcements):
                 self._raw.send(frame)
+
+    def call(self) -> None:
+        """Send the container what its neighbours could; nobody takes it up."""
+        with _failing_to(f"reach {self._veth.interface}"):
+            for caller in self._callers:
+                self._raw.send(_ethernet(_mac(self._veth), caller, ETH_P_EXPERIMENTAL, bytes(46)))
+
+    def wait_reached(self, container: "Neighbours", wait: float) -> bool:
+        """Call until the container hears every caller, or for `wait` seconds.
+
+        Open vSwitch brings its cached flows up to date a while after it has taken a change, and until then
+        sends what is for this MAC to where it was before, or nowhere. The callers have such flows too when
+        they called before the change; several, since nobody knows in which order it goes through the flows.
+        """
+        end = time.monotonic() + wait
+        missing = set(self._callers)
+        while missing and (now := time.monotonic()) < end:
+            self.call()
+            missing -= container._hear(missing, now + CALL_AGAIN)
+        return not missing
+
+    def _hear(self, callers: set[bytes], until: float) -> set[bytes]:
+        """Those of the callers that are heard until then."""
+        heard: set[bytes] = set()
+        with _failing_to(f"listen on {self._veth.interface}"):
+            while heard != callers and (now := time.monotonic()) < until:
+                self._raw.settimeout(until - now)
+                try:
+                    frame = self._raw.recv(FRAME_MAX)
+                except TimeoutError:
+                    break
+                if frame[12:14] == struct.pack("!H", ETH_P_EXPERIMENTAL):
+                    heard |= {frame[6:12]} & callers
+        return heard
 
     def _send_probes(self) -> None:
         with _failing_to(f"ask the neighbours of {self._veth.interface} for its addresses"):
@@ -146,6 +184,10 @@ def _failing_to(step: str) -> Iterator[None]:
         yield
     except OSError as error:
         raise GeneveError(f"cannot {step}: {error.strerror or error}") from error
+
+
+def _mac(veth: Veth) -> bytes:
+    return bytes.fromhex(veth.mac.replace(":", ""))
 
 
 def _is_tagged(control: list[tuple[int, int, bytes]]) -> bool:
