@@ -10,12 +10,12 @@ from typing import Any
 
 from . import dns, firewall, firewalld, links, neighbours, podman, switch, sysctls
 from .errors import Deadline, GeneveError, during
+from .kept import Kept
 from .leave import leave
 from .log import logger, timed
 from .membership import find_mesh
 from .model import AttachPlan, AttachResult, Container, Network
 from .options import NETDEV, parse
-from .ovsdb import Pool
 from .plan import attach_result, plan_attach
 
 DEADLINE = 10.0  # seconds for one attach
@@ -26,7 +26,7 @@ CONFLICT_WAIT_COLD = 0.05  # the same, over new tunnels of the userspace datapat
 
 
 def attach(
-    network: Network, container: Container, netns_path: str, environ: Mapping[str, str], pool: Pool | None = None
+    network: Network, container: Container, netns_path: str, environ: Mapping[str, str], kept: Kept | None = None
 ) -> AttachResult:
     """Put the container on the network, or leave everything as it was and raise GeneveError.
 
@@ -47,7 +47,9 @@ def attach(
         result = attach_result(network, plan, search_domains=dns.search_domains() if resolver else None)
         bridge, veth, tags = plan.bridge, plan.veth, plan.port_tags
         netns = stack.enter_context(links.namespace(netns_path))
-        ovs = stack.enter_context(switch.connect(environ, deadline, bridge.name, tags, veth.name, pool=pool))
+        ovs = stack.enter_context(
+            switch.connect(environ, deadline, bridge.name, tags, veth.name, pool=kept.pool if kept else None)
+        )
         found = ovs.find_datapath_type(bridge.name)  # goes before what the options say: a bridge may be the user's
         is_userspace = (bridge.datapath_type if found is None else found) == NETDEV
         veth = dataclasses.replace(veth, checksum_offload=not is_userspace)
@@ -60,6 +62,10 @@ def attach(
                 links.remove_link(left)
             is_first = not ovs.has_bridge(bridge.name, network.id)
             bystander = stack.enter_context(_bystander(plan))
+            addresses = [address.ip for address in veth.addresses]
+            comes_back = kept is None or kept.was_here_lately(network.id, addresses)
+            if bystander is not None and comes_back:
+                bystander.call()  # so that there is a flow from before
             links.ensure_name_free(veth)  # else the undo would remove what is somebody else's
             ovs.drop_port(veth.name, deadline)
             undo.callback(_undo, links.remove_link, veth.name)
@@ -90,7 +96,7 @@ def attach(
             with links.inside(netns):
                 links.address_container(veth)
             announcer.announce()
-            if bystander is not None and not bystander.wait_reached(announcer, REACHED_WAIT):
+            if bystander is not None and comes_back and not bystander.wait_reached(announcer, REACHED_WAIT):
                 logger.debug("nothing that bridge %s sends to %s arrives yet", bridge.name, veth.mac)
         undo.pop_all()
     return result
@@ -119,7 +125,6 @@ def _bystander(plan: AttachPlan) -> Iterator[neighbours.Neighbours | None]:
     bridge = plan.bridge
     if bridge.managed and bridge.vlan == plan.veth.vlan and links.is_up(bridge.name):
         with neighbours.open_socket(plan.veth, bridge.name) as bystander:
-            bystander.call()  # so that there is a flow from before
             if plan.detect_conflicts:
                 bystander.probe()
             yield bystander

@@ -6,15 +6,15 @@ from collections.abc import Mapping
 
 from . import links, naming, switch
 from .errors import Deadline, Failures, during
+from .kept import Kept
 from .leave import forget, leave
 from .model import Container, Network
-from .ovsdb import Pool
 
 DEADLINE = 10.0  # seconds; Podman holds its network lock meanwhile, but what is not removed now stays
 
 
 def detach(
-    network: Network, container: Container, netns_path: str, environ: Mapping[str, str], pool: Pool | None = None
+    network: Network, container: Container, netns_path: str, environ: Mapping[str, str], kept: Kept | None = None
 ) -> None:
     """Remove port and veth; with the last container the bridge and its tunnels.
 
@@ -25,10 +25,15 @@ def detach(
     tags = naming.container_tags(network.id, container.id, container.interface)
     deadline = Deadline(DEADLINE)
     port = None
+    if kept is not None:
+        kept.left(network.id, container.addresses)
     with during(f"detach {container.name} from network {network.name}"), Failures() as failures:
         left = False
         # The port first: ovs-vswitchd complains in its log about a port whose device vanishes.
-        with failures.collected(), switch.connect(environ, deadline, bridge, tags, pool=pool) as ovs:
+        with (
+            failures.collected(),
+            switch.connect(environ, deadline, bridge, tags, pool=kept.pool if kept else None) as ovs,
+        ):
             port = ovs.find_port(tags)
             left = True
             leave(ovs, network, container, environ, deadline)

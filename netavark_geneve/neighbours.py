@@ -45,6 +45,7 @@ FRAME_MAX = 128  # more than what we look at of any frame
 PROBES = 5  # spread over the wait
 CALLERS = 4
 CALL_AGAIN = 0.001  # seconds
+ONCE_MORE = 0.005  # seconds at most
 DRAIN = 0.005  # seconds for what has arrived already, however late we come to read it
 
 
@@ -103,11 +104,13 @@ class Neighbours:
         sends what is for this MAC to where it was before, or nowhere. The callers have such flows too when
         they called before the change; several, since nobody knows in which order it goes through the flows.
         """
-        end = time.monotonic() + wait
+        start = time.monotonic()
         missing = set(self._callers)
-        while missing and (now := time.monotonic()) < end:
+        while missing and (now := time.monotonic()) < start + wait:
             self.call()
             missing -= container._hear(missing, now + CALL_AGAIN)
+        # Others' flows may still come after the last caller's.
+        time.sleep(min(time.monotonic() - start, ONCE_MORE))
         return not missing
 
     def _hear(self, callers: set[bytes], until: float) -> set[bytes]:

@@ -22,7 +22,7 @@ from ..rootless import check_root
 from .fields import Fields
 
 if TYPE_CHECKING:
-    from ..ovsdb import Pool
+    from ..kept import Kept
 
 API_VERSION = "1.0.0"
 ROUTE_KINDS = ("unicast", "blackhole", "unreachable", "prohibit")
@@ -36,10 +36,10 @@ class Reply:
     output: bytes
 
 
-def handle(arguments: Sequence[str], request: bytes, environ: Mapping[str, str], pool: "Pool | None" = None) -> Reply:
+def handle(arguments: Sequence[str], request: bytes, environ: Mapping[str, str], kept: "Kept | None" = None) -> Reply:
     """Serve one call of netavark or Podman: `arguments` without the program's name, `request` from stdin.
 
-    With a `pool`, a process that serves many spares itself the connection to OVSDB. Raises GeneveError;
+    A process that serves many gives what it has `kept`. Raises GeneveError;
     `failure` renders it.
     """
     verb = arguments[0] if arguments else "info"
@@ -49,7 +49,7 @@ def handle(arguments: Sequence[str], request: bytes, environ: Mapping[str, str],
     if len(arguments[1:]) != count and arguments:
         wanted = "the path of a network namespace" if count else "no argument"
         raise GeneveError(f"{verb} takes {wanted}, not {' '.join(arguments[1:]) or 'nothing'}; netavark calls it")
-    answer = serve(arguments[1:], request, environ, pool)
+    answer = serve(arguments[1:], request, environ, kept)
     return Reply(0, b"" if answer is None else json.dumps(answer).encode() + b"\n")
 
 
@@ -58,12 +58,12 @@ def failure(error: object) -> Reply:
     return Reply(1, json.dumps({"error": str(error)}).encode() + b"\n")
 
 
-def _info(arguments: Sequence[str], request: bytes, environ: Mapping[str, str], pool: "Pool | None") -> dict[str, Any]:
+def _info(arguments: Sequence[str], request: bytes, environ: Mapping[str, str], kept: "Kept | None") -> dict[str, Any]:
     return {"version": __version__, "api_version": API_VERSION}
 
 
 def _create(
-    arguments: Sequence[str], request: bytes, environ: Mapping[str, str], pool: "Pool | None"
+    arguments: Sequence[str], request: bytes, environ: Mapping[str, str], kept: "Kept | None"
 ) -> dict[str, Any]:
     check_root()
     raw = _load(request)
@@ -79,25 +79,25 @@ def _create(
     return render_network(raw, create(network, stored_networks(environ), environ))
 
 
-def _setup(arguments: Sequence[str], request: bytes, environ: Mapping[str, str], pool: "Pool | None") -> dict[str, Any]:
+def _setup(arguments: Sequence[str], request: bytes, environ: Mapping[str, str], kept: "Kept | None") -> dict[str, Any]:
     check_root()
     network, container = parse_request(request)
     with timed("imports"):
         from ..attach import attach
     with timed("attach"):
-        return render_result(attach(network, container, arguments[0], environ, pool))
+        return render_result(attach(network, container, arguments[0], environ, kept))
 
 
-def _teardown(arguments: Sequence[str], request: bytes, environ: Mapping[str, str], pool: "Pool | None") -> None:
+def _teardown(arguments: Sequence[str], request: bytes, environ: Mapping[str, str], kept: "Kept | None") -> None:
     check_root()
     network, container = parse_request(request)
     with timed("imports"):
         from ..detach import detach
     with timed("detach"):
-        detach(network, container, arguments[0], environ, pool)
+        detach(network, container, arguments[0], environ, kept)
 
 
-Verb = Callable[[Sequence[str], bytes, Mapping[str, str], "Pool | None"], dict[str, Any] | None]
+Verb = Callable[[Sequence[str], bytes, Mapping[str, str], "Kept | None"], dict[str, Any] | None]
 VERBS: dict[str, tuple[int, Verb]] = {  # each with the number of its arguments
     "create": (0, _create),
     "setup": (1, _setup),

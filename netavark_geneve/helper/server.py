@@ -19,8 +19,8 @@ from pathlib import Path
 from .. import attach, detach  # noqa: F401 - loaded once, for all requests
 from ..errors import GeneveError
 from ..frontends.netavark import Reply, failure, handle
+from ..kept import Kept
 from ..log import FORMAT, level_from_environment, logger
-from ..ovsdb import Pool
 from . import wire
 
 IDLE = 300.0  # seconds without a request after which the helper ends
@@ -68,7 +68,7 @@ class Helper:
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._environ = dict(environ)
-        self._ovsdb = Pool()
+        self._kept = Kept()
         self._netns = _identity("/proc/self/ns/net")
         # Threads that stay: libuuid, by which ovs makes its UUIDs, keeps a file open for each thread there ever was.
         self._threads = ThreadPoolExecutor(WORKERS)
@@ -88,7 +88,7 @@ class Helper:
     def finish(self) -> None:
         """Wait for the requests that are running; their own deadlines bound them."""
         self._threads.shutdown()
-        self._ovsdb.close()
+        self._kept.close()
 
     def _run(self, connection: socket.socket) -> None:
         try:
@@ -116,13 +116,13 @@ class Helper:
                 arguments[1] = f"/proc/self/fd/{descriptors[1]}"
             with self._alone(_container(request)):
                 connection.sendall(wire.TAKEN)
-                reply, messages = _handle(arguments, request, environ, self._ovsdb)
+                reply, messages = _handle(arguments, request, environ, self._kept)
                 try:
                     connection.sendall(wire.pack(bytes([reply.status]), reply.output, messages))
                 except OSError:
                     # Nobody knows that the container is attached: as if the attach itself had been killed.
                     if arguments[0] == "setup" and reply.status == 0:
-                        _undo(arguments, request, environ, self._ovsdb)
+                        _undo(arguments, request, environ, self._kept)
                     raise
 
     @contextmanager
@@ -146,13 +146,13 @@ class Helper:
         return agreed and _identity(netns) == self._netns
 
 
-def _handle(arguments: list[str], request: bytes, environ: Mapping[str, str], ovsdb: Pool) -> tuple[Reply, bytes]:
+def _handle(arguments: list[str], request: bytes, environ: Mapping[str, str], kept: Kept) -> tuple[Reply, bytes]:
     """The reply, and what the caller's user is told besides."""
     messages: list[str] = []
     _messages.set(messages)
     _level.set(level_from_environment(environ))
     try:
-        reply = handle(arguments, request, environ, ovsdb)
+        reply = handle(arguments, request, environ, kept)
     except GeneveError as error:
         reply = failure(error)
     except Exception as error:  # noqa: BLE001 - the edge: the helper survives whatever happened
@@ -165,9 +165,9 @@ def _handle(arguments: list[str], request: bytes, environ: Mapping[str, str], ov
     return reply, "".join(f"{line}\n" for line in messages).encode(errors="replace")
 
 
-def _undo(arguments: list[str], request: bytes, environ: Mapping[str, str], ovsdb: Pool) -> None:
+def _undo(arguments: list[str], request: bytes, environ: Mapping[str, str], kept: Kept) -> None:
     """Take back a setup of which nobody has heard."""
-    reply, _ = _handle(["teardown", *arguments[1:]], request, environ, ovsdb)
+    reply, _ = _handle(["teardown", *arguments[1:]], request, environ, kept)
     logger.warning("a caller has gone before its setup was done: %s", reply.output.decode().strip() or "undone")
 
 

@@ -30,6 +30,7 @@ COMMAND = (
 PLUGIN = "/usr/libexec/netavark/geneve-ovs"
 NO_HELPER = {"NETAVARK_GENEVE_SOCKET": "/nonexistent"}
 EXTRA = 3000  # the container that comes and goes; its address is still in the slice of this host
+FRESH = 1000  # addresses after its own, one for each time it comes; long before one comes again it is forgotten
 REST = 0.2  # seconds before each call that is measured, in which what the one before left to do gets done
 FILLERS = 4  # containers that are attached at the same time when there are to be many
 PING_TIMEOUT = 3.0  # seconds; an ARP request that is lost costs one
@@ -44,6 +45,7 @@ class Containers:
     def __init__(self, network: dict[str, Any]) -> None:
         self.network = network
         self.attached = 0
+        self._fresh = 0
 
     def name(self, number: int) -> str:
         """Of the network namespace."""
@@ -56,11 +58,20 @@ class Containers:
         """One of each subnet."""
         return [str(ipaddress.ip_address(subnet["gateway"]) + number) for subnet in self.network["subnets"]]
 
-    def call(self, verb: str, number: int, *, ports: bool = False, cold: bool = False, debug: bool = False) -> "Call":
+    def calls(self, number: int, *, ports: bool = False, cold: bool = False) -> list["Call"]:
+        """Setup and teardown of container `number`, with an address that nobody has had: as Podman chooses them."""
+        self._fresh += 1
+        address = EXTRA + 1 + self._fresh % FRESH
+        verbs = ("setup", "teardown")
+        return [self.call(verb, number, ports=ports, cold=cold, address=address) for verb in verbs]
+
+    def call(
+        self, verb: str, number: int, *, ports: bool = False, cold: bool = False, debug: bool = False, address: int = 0
+    ) -> "Call":
         request = {
             "container_id": f"{number:064x}",
             "container_name": self.name(number),
-            "networks": {self.network["name"]: self._options(number)},
+            "networks": {self.network["name"]: self._options(number, address)},
             "network_info": {self.network["name"]: self.network},
             "port_mappings": self._ports(number) if ports else [],
         }
@@ -76,7 +87,7 @@ class Containers:
                 "container_name": self.name(number),
                 "port_mappings": None,
                 "network": self.network,
-                "network_options": self._options(number),
+                "network_options": self._options(number, number),
             }
         )
 
@@ -88,8 +99,9 @@ class Containers:
             list(pool.map(lambda number: timed(self.call("setup", number)), numbers))
         self.attached = count
 
-    def _options(self, number: int) -> dict[str, Any]:
-        return {"interface_name": f"{self.network['name']}0", "static_ips": self.address(number), "aliases": []}
+    def _options(self, number: int, address: int) -> dict[str, Any]:
+        addresses = self.address(address or number)
+        return {"interface_name": f"{self.network['name']}0", "static_ips": addresses, "aliases": []}
 
     @staticmethod
     def _ports(number: int) -> list[dict[str, Any]]:
@@ -144,8 +156,7 @@ def _ways(ours: Containers, theirs: Containers) -> Iterator[tuple[str, list["Cal
     """Each way's name, and its setup and teardown."""
     for label, ports in (("", False), (" ports", True)):
         for name, containers, cold in (("warm", ours, False), ("cold", ours, True), ("bridge", theirs, False)):
-            verbs = ("setup", "teardown")
-            yield f"{name}{label}", [containers.call(verb, EXTRA, ports=ports, cold=cold) for verb in verbs]
+            yield f"{name}{label}", containers.calls(EXTRA, ports=ports, cold=cold)
 
 
 def _rival_ways(others: "Iterable[Rival]", ours: Containers) -> Iterator[tuple[str, list["Call"]]]:
@@ -206,12 +217,9 @@ def growth(job: dict[str, Any]) -> dict[str, Any]:
         time.sleep(5)
         idle = cpu_share("ovs-vswitchd", 20)
         samples: Samples = {}
-        ways = [
-            ("ours", [containers.call(verb, EXTRA) for verb in ("setup", "teardown")]),
-            ("floor", [rival.setup(guest), rival.teardown(guest)]),
-        ]
         with extra(containers):
             for _ in range(job["rounds"]):
+                ways = [("ours", containers.calls(EXTRA)), ("floor", [rival.setup(guest), rival.teardown(guest)])]
                 for name, calls in random.sample(ways, len(ways)):
                     for verb, call in zip(("setup", "teardown"), calls, strict=True):
                         samples.setdefault(f"{verb} {name}", []).append(measured(call))

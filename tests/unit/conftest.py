@@ -47,11 +47,11 @@ def verbs(as_root: None, monkeypatch: pytest.MonkeyPatch) -> Calls:
         calls.append(("create", network))
         return network
 
-    def attach(network: Network, container: Container, netns: str, environ: Any, pool: Any) -> AttachResult:
+    def attach(network: Network, container: Container, netns: str, environ: Any, kept: Any) -> AttachResult:
         calls.append(("attach", network, container, netns))
         return AttachResult(interface=container.interface, mac="0a:58:c0:a8:78:02", addresses=())
 
-    def detach(network: Network, container: Container, netns: str, environ: Any, pool: Any) -> None:
+    def detach(network: Network, container: Container, netns: str, environ: Any, kept: Any) -> None:
         calls.append(("detach", network, container.id, container.interface, netns))
 
     monkeypatch.setattr(create_verb, "create", create)

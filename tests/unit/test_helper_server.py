@@ -60,7 +60,7 @@ class Work:
     served: list[Served]
     do: Handle = lambda arguments, request, environ: Reply(0, b"done")
 
-    def handle(self, arguments: Sequence[str], request: bytes, environ: Mapping[str, str], ovsdb: object) -> Reply:
+    def handle(self, arguments: Sequence[str], request: bytes, environ: Mapping[str, str], kept: object) -> Reply:
         verb, netns = arguments
         container = json.loads(request)["container_id"]
         self.served.append(Served(verb, netns, container, environ))
@@ -572,7 +572,7 @@ sys.path.insert(0, {project!r})
 from netavark_geneve.frontends.netavark import Reply
 from netavark_geneve.helper import server
 
-def handle(arguments, request, environ, ovsdb):
+def handle(arguments, request, environ, kept):
     directory = pathlib.Path({directory!r})
     (directory / "begun").write_bytes(request)
     while not (directory / "go").exists():

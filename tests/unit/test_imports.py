@@ -25,7 +25,7 @@ LAYERS = {
     "front ends": ("frontends.netavark", "frontends.fields"),
     "verbs": ("create", "attach", "detach", "reload"),
     "decide": ("definition", "plan", "membership", "fabric.mesh", "leave"),
-    "apply": ("links", "switch", "neighbours", "sysctls", "firewall", "firewalld", "dns", "underlay", "podman"),
+    "apply": ("links", "switch", "neighbours", "sysctls", "firewall", "firewalld", "dns", "underlay", "podman", "kept"),
     "wrap": ("nftables", "ovsdb"),
     "vocabulary": ("model", "options", "tags", "addresses", "naming", "config", "schema"),
     "floor": ("errors", "log", "rootless", "helper.wire"),
