@@ -20,9 +20,9 @@ from .plan import attach_result, plan_attach
 
 DEADLINE = 10.0  # seconds for one attach
 UNDO_DEADLINE = 3.0  # seconds more to undo it when it failed
-CONFLICT_WAIT = 0.005  # seconds in which another holder of an address has to answer; most steps meanwhile take longer
-REACHED_WAIT = 0.05  # seconds at most until the switch sends to the container what is for it
+CONFLICT_WAIT = 0.005  # seconds in which another holder of an address has to answer; the steps meanwhile take longer
 CONFLICT_WAIT_COLD = 0.05  # the same, over new tunnels of the userspace datapath, which ask for their peers first
+REACHED_WAIT = 0.05  # seconds at most until the switch sends to the container what is for it
 
 
 def attach(
@@ -61,11 +61,8 @@ def attach(
                 leave(ovs, network, container, environ, deadline)
                 links.remove_link(left)
             is_first = not ovs.has_bridge(bridge.name, network.id)
-            bystander = stack.enter_context(_bystander(plan))
-            addresses = [address.ip for address in veth.addresses]
-            comes_back = kept is None or kept.was_here_lately(network.id, addresses)
-            if bystander is not None and comes_back:
-                bystander.call()  # so that there is a flow from before
+            comes_back = kept is None or kept.was_here_lately(network.id, container.addresses)
+            bystander = stack.enter_context(_bystander(plan, comes_back=comes_back))
             links.ensure_name_free(veth)  # else the undo would remove what is somebody else's
             ovs.drop_port(veth.name, deadline)
             undo.callback(_undo, links.remove_link, veth.name)
@@ -96,8 +93,8 @@ def attach(
             with links.inside(netns):
                 links.address_container(veth)
             announcer.announce()
-            if bystander is not None and comes_back and not bystander.wait_reached(announcer, REACHED_WAIT):
-                logger.debug("nothing that bridge %s sends to %s arrives yet", bridge.name, veth.mac)
+            if bystander is not None and comes_back:
+                bystander.wait_reached(announcer, REACHED_WAIT)
         undo.pop_all()
     return result
 
@@ -117,7 +114,7 @@ def _find_resolver(plan: AttachPlan, environ: Mapping[str, str]) -> str | None:
 
 
 @contextmanager
-def _bystander(plan: AttachPlan) -> Iterator[neighbours.Neighbours | None]:
+def _bystander(plan: AttachPlan, *, comes_back: bool) -> Iterator[neighbours.Neighbours | None]:
     """Look at the container from the bridge's own port, and so ask for its addresses before its port is there.
 
     None where that is not possible: the bridge is not there yet, has no address, is not ours, or in another VLAN.
@@ -125,6 +122,8 @@ def _bystander(plan: AttachPlan) -> Iterator[neighbours.Neighbours | None]:
     bridge = plan.bridge
     if bridge.managed and bridge.vlan == plan.veth.vlan and links.is_up(bridge.name):
         with neighbours.open_socket(plan.veth, bridge.name) as bystander:
+            if comes_back:
+                bystander.call()  # so that there are flows from before
             if plan.detect_conflicts:
                 bystander.probe()
             yield bystander

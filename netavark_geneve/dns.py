@@ -307,14 +307,15 @@ def _run(command: list[str], environ: Mapping[str, str], deadline: Deadline) -> 
         try:
             if child.wait(max(1.0, deadline.remaining())) == 0:
                 return None
-            # The parent and the child that serves both write, in no order.
-            lines = child.communicate(timeout=1)[1].splitlines()
+            said = child.communicate(timeout=1)[1]
         except subprocess.TimeoutExpired:
             with suppress(ProcessLookupError):
                 os.killpg(child.pid, signal.SIGKILL)
             return "it did not finish in time"
-    reasons = [line.removeprefix("Error starting server ") for line in lines if line != "Error from child process"]
-    return "; ".join(reasons) or "it gives no reason"
+    # The parent and the child that serves both write, in no order, sometimes into one line.
+    lines = said.replace("Error from child process", "\n").splitlines()
+    reasons = [line.removeprefix("Error starting server ").strip() for line in lines]
+    return "; ".join(filter(None, reasons)) or "it gives no reason"
 
 
 @contextmanager

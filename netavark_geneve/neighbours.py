@@ -16,6 +16,7 @@ from contextlib import contextmanager
 
 from .addresses import Interface
 from .errors import GeneveError
+from .log import logger
 from .model import Veth
 
 ETH_P_ALL = 0x0003  # linux/if_ether.h
@@ -97,7 +98,7 @@ class Neighbours:
             for caller in self._callers:
                 self._raw.send(_ethernet(_mac(self._veth), caller, ETH_P_EXPERIMENTAL, bytes(46)))
 
-    def wait_reached(self, container: "Neighbours", wait: float) -> bool:
+    def wait_reached(self, container: "Neighbours", wait: float) -> None:
         """Call until the container hears every caller, or for `wait` seconds.
 
         Open vSwitch brings its cached flows up to date a while after it has taken a change, and until then
@@ -111,7 +112,8 @@ class Neighbours:
             missing -= container._hear(missing, now + CALL_AGAIN)
         # Others' flows may still come after the last caller's.
         time.sleep(min(time.monotonic() - start, ONCE_MORE))
-        return not missing
+        if missing:
+            logger.debug("%s does not hear the bridge yet", self._veth.interface)
 
     def _hear(self, callers: set[bytes], until: float) -> set[bytes]:
         """Those of the callers that are heard until then."""

@@ -182,11 +182,15 @@ class TestStart:
                 "echo Error from child process >&2; echo Error starting server it is too late >&2; exit 1",
                 r"aardvark-dns did not start: it is too late; see 'ss -lntup sport = :53'.*--disable-dns",
             ),
+            (
+                "printf 'Error from child processError starting server it is too late\n\n' >&2; exit 1",
+                r"aardvark-dns did not start: it is too late; see",
+            ),
             ("exit 1", "it gives no reason"),
             ("sleep 60", "it did not finish in time"),
             ("sleep 60 & exit 1", "it did not finish in time"),
         ],
-        ids=["a reason", "no reason", "hangs", "keeps the pipe"],
+        ids=["a reason", "a reason in one line", "no reason", "hangs", "keeps the pipe"],
     )
     def test_that_fails_says_why_and_takes_the_names_back(
         self, tmp_path: Path, directory: Path, script: str, reason: str
