@@ -13,7 +13,7 @@ from tests.lab import Lab
 from .common import PROGRAMS, definition, helper, measure, ratio, rival_programs, shown, table
 
 COUNTS = (1, 40, 200)
-ROUNDS = 20
+ROUNDS = 12
 ANSWERS = 200
 BESIDE = 40  # containers; the count at which others are shown
 WAYS = {"warm": "with the helper", "cold": "without"}
@@ -40,7 +40,7 @@ def sections() -> dict[str, list[str]]:
             }
             results = measure(host, "attach", job, (netns.fileno(),))
     return {
-        "Setup and teardown": [CONDITIONS, "", *_verbs(results)],
+        "Setup and teardown": [CONDITIONS.format(rounds=ROUNDS), "", *_verbs(results)],
         "Beside others": [BESIDE_OTHERS.format(count=BESIDE), "", *_others(results[str(BESIDE)]["samples"])],
         "Where a setup's time goes": [STEPS, "", *_steps(results)],
         "First answer": [ANSWERED.format(rounds=ANSWERS), "", *_answers(results["answers"])],
@@ -95,7 +95,7 @@ def _answers(answers: dict[str, list[float]]) -> list[str]:
     return table(("echo request", "median", "99th percentile", "maximum"), *rows)
 
 
-CONDITIONS = """Medians of 20 interleaved rounds, 95th percentile in parentheses, in milliseconds. Real `netavark setup`
+CONDITIONS = """Medians of {rounds} interleaved rounds, 95th percentile in parentheses, in milliseconds. Real `netavark setup`
 and `netavark teardown`, from spawn to exit, each begun 0.2 s after the call before, of one container beside so many
 that are attached, every time with another address, as Podman gives them. Both networks are as `podman network create`
 makes them: with names (aardvark-dns) and nftables. Open vSwitch runs its userspace datapath and one tunnel. Without the

@@ -9,7 +9,7 @@ from .common import PROGRAMS, definition, helper, measure, rival_programs, shown
 
 COUNTS = (1, 1000)
 PEERS = 64
-ROUNDS = 15
+ROUNDS = 12
 IPV4, IPV6 = ("--subnet", "10.64.0.0/11"), ("--subnet", "fd00:64::/64")
 FAMILIES = {"IPv4": IPV4, "IPv6": IPV6, "both": (*IPV4, *IPV6)}
 
@@ -49,7 +49,7 @@ def _rows(family: str, subnets: tuple[str, ...]) -> list[tuple[str, ...]]:
     return rows
 
 
-TEXT = """Milliseconds, medians of 15 interleaved rounds, with the helper and with names. The C floor's setup (one veth
+TEXT = """Milliseconds, medians of 12 interleaved rounds, with the helper and with names. The C floor's setup (one veth
 pair, one OVSDB transaction, the wait for ovs-vswitchd; always IPv4) shows what Open vSwitch itself takes at that number
 of ports: it goes through all of its ports whenever a link of the host appears and once more for the change itself.
 The difference of the two is what is ours."""
