@@ -22,7 +22,7 @@ DEADLINE = 10.0  # seconds for one attach
 UNDO_DEADLINE = 3.0  # seconds more to undo it when it failed
 CONFLICT_WAIT = 0.005  # seconds in which another holder of an address has to answer; the steps meanwhile take longer
 CONFLICT_WAIT_COLD = 0.05  # the same, over new tunnels of the userspace datapath, which ask for their peers first
-REACHED_WAIT = 0.05  # seconds at most until the switch sends to the container what is for it
+REACHED_WAIT = 0.5  # seconds at most until the switch sends to the container what is for it
 
 
 def attach(

@@ -95,9 +95,9 @@ def _answers(answers: dict[str, list[float]]) -> list[str]:
     return table(("echo request", "median", "99th percentile", "maximum"), *rows)
 
 
-CONDITIONS = """Medians of {rounds} interleaved rounds, 95th percentile in parentheses, in milliseconds. Real `netavark setup`
-and `netavark teardown`, from spawn to exit, each begun 0.2 s after the call before, of one container beside so many
-that are attached, every time with another address, as Podman gives them. Both networks are as `podman network create`
+CONDITIONS = """Medians of {rounds} interleaved rounds, 95th percentile in parentheses, in milliseconds. Real `netavark
+setup` and `netavark teardown`, from spawn to exit, each begun 0.2 s after the call before, of one container beside so
+many that are attached, every time with another address, as Podman gives them. Both networks are as `podman network create`
 makes them: with names (aardvark-dns) and nftables. Open vSwitch runs its userspace datapath and one tunnel. Without the
 helper every call pays for Python and its libraries."""
 
