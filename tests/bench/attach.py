@@ -97,9 +97,9 @@ def _answers(answers: dict[str, list[float]]) -> list[str]:
 
 CONDITIONS = """Medians of {rounds} interleaved rounds, 95th percentile in parentheses, in milliseconds. Real `netavark
 setup` and `netavark teardown`, from spawn to exit, each begun 0.2 s after the call before, of one container beside so
-many that are attached, every time with another address, as Podman gives them. Both networks are as `podman network create`
-makes them: with names (aardvark-dns) and nftables. Open vSwitch runs its userspace datapath and one tunnel. Without the
-helper every call pays for Python and its libraries."""
+many that are attached, every time with another address, as Podman gives them. Both networks are as `podman network
+create` makes them: with names (aardvark-dns) and nftables. Open vSwitch runs its userspace datapath and one tunnel.
+Without the helper every call pays for Python and its libraries."""
 
 BESIDE_OTHERS = """The same rounds, {count} containers attached, nothing published. None of the others has names,
 a packet filter or a look at whether the address is free. The C floor makes the veth pair by raw netlink, the port by
