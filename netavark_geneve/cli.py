@@ -11,6 +11,7 @@ from contextlib import suppress
 from . import __version__, log
 from .errors import GeneveError
 from .frontends.netavark import stored_networks
+from .lean import postpone
 from .rootless import check_root
 
 
@@ -56,6 +57,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
 
 
 def _run_helper(arguments: argparse.Namespace) -> None:
+    postpone()
     from .helper.server import serve
 
     serve(arguments.socket, os.environ, idle=arguments.idle)

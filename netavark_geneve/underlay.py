@@ -6,7 +6,7 @@ import socket
 import threading
 from typing import Any
 
-from pyroute2 import IPRoute
+from pyroute2.iproute import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
 from .addresses import Address, Interface

@@ -15,6 +15,7 @@ from .. import __version__, podman
 from ..addresses import SLICE_MIN, Range
 from ..addresses import Network as IPNetwork
 from ..errors import GeneveError
+from ..lean import postpone
 from ..log import timed
 from ..model import AttachResult, Container, Network, PublishedPort, Route, Subnet
 from ..options import gather
@@ -83,6 +84,7 @@ def _setup(arguments: Sequence[str], request: bytes, environ: Mapping[str, str],
     check_root()
     network, container = parse_request(request)
     with timed("imports"):
+        postpone()
         from ..attach import attach
     with timed("attach"):
         return render_result(attach(network, container, arguments[0], environ, kept))
@@ -92,6 +94,7 @@ def _teardown(arguments: Sequence[str], request: bytes, environ: Mapping[str, st
     check_root()
     network, container = parse_request(request)
     with timed("imports"):
+        postpone()
         from ..detach import detach
     with timed("detach"):
         detach(network, container, arguments[0], environ, kept)

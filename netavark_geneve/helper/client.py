@@ -12,10 +12,6 @@ import sys
 
 from . import wire
 
-TYPE_CHECKING = False  # typing's own is a module away
-if TYPE_CHECKING:
-    from typing import NoReturn
-
 VERBS = ("setup", "teardown")  # what a helper is asked; create and info are rare
 TIMEOUT = 30.0  # seconds for an answer; the helper's own deadlines are far shorter
 HINT = "run the command again (systemctl status netavark-geneve.service)"
@@ -30,14 +26,14 @@ INTERRUPTED = {
 def main() -> int:
     """Entry point of the file in the plugin directory. stdout carries the one reply of the protocol.
 
-    Returns only when a helper did the work. Then nothing in this process is left to end in good order.
+    When it returns, all is written, and nothing in this process is left to end in good order.
     """
     arguments = sys.argv[1:]
     if not arguments or arguments[0] not in VERBS or len(arguments) != 2:
-        _cold(None)
+        return _cold(None)
     with_helper = _connect()
     if with_helper is None:
-        _cold(None)
+        return _cold(None)
     if _signal.getsignal(_signal.SIGTERM) == _signal.SIG_DFL:  # netavark ignores it during teardown
         _signal.signal(_signal.SIGTERM, _signal.default_int_handler)
     try:
@@ -50,7 +46,7 @@ def main() -> int:
     except (EOFError, OSError):
         return _fail(LOST)
     if answer is None:
-        _cold(request)
+        return _cold(request)
     status, output, warnings = answer
     _write(2, warnings)
     _write(1, output)
@@ -112,14 +108,16 @@ def _taken_after_all(sock: "_socket.socket") -> bytes:
         return b""
 
 
-def _cold(request: bytes | None) -> "NoReturn":
+def _cold(request: bytes | None) -> int:
     """Do the work in this process, which was started without its site-packages."""
+    import gc
     import site
 
+    gc.disable()  # what an import makes stays; the process is over before there is garbage
     site.main()
     from ..__main__ import main as cold
 
-    sys.exit(cold(request))
+    return cold(request)
 
 
 def _fail(reason: str) -> int:
