@@ -45,6 +45,8 @@ class Containers:
     def __init__(self, network: dict[str, Any]) -> None:
         self.network = network
         self.attached = 0
+        self.latest = ""
+        """The address that was chosen last."""
         self._fresh = 0
 
     def name(self, number: int) -> str:
@@ -62,6 +64,7 @@ class Containers:
         """Setup and teardown of container `number`, with an address that nobody has had: as Podman chooses them."""
         self._fresh += 1
         address = EXTRA + 1 + self._fresh % FRESH
+        self.latest = self.address(address)[0]
         verbs = ("setup", "teardown")
         return [self.call(verb, number, ports=ports, cold=cold, address=address) for verb in verbs]
 
@@ -148,8 +151,9 @@ def attach(job: dict[str, Any]) -> dict[str, Any]:
                         samples.setdefault(f"{verb} {name}", []).append(measured(call))
                 for name, found in steps.items():
                     found.append(_steps(ours, cold=name == "cold"))
-        results[str(count)] = {"samples": samples, "steps": steps}
-    return results | {"answers": _first_answers(ours, job["answers"], *job["remote"])}
+        answers = _first_answers(ours, job["answers"], *job["remote"])
+        results[str(count)] = {"samples": samples, "steps": steps, "answers": answers}
+    return results
 
 
 def _ways(ours: Containers, theirs: Containers) -> Iterator[tuple[str, list["Call"]]]:
@@ -189,19 +193,24 @@ def _steps(containers: Containers, *, cold: bool) -> dict[str, float]:
 def _first_answers(containers: Containers, rounds: int, netns: int, address: str) -> Samples:
     """Milliseconds from the return of `setup` to the first answered echo, from the container and to it.
 
-    Every round is a new container with the same address, attached as soon as the one before is gone.
+    Every round is a container with an address that nobody had lately, and at once another with the same.
     """
-    answers: Samples = {"from the container": [], "to the container": []}
-    own = containers.address(EXTRA)[0]
+    answers: Samples = {}
     for number in range(rounds):
-        with extra(containers):
-            timed(containers.call("setup", EXTRA))
-            with open(containers.netns(EXTRA)) as container:
+        setup, teardown = containers.calls(EXTRA)
+        for attach in ("first", "again"):
+            with extra(containers):
+                timed(setup)
                 if number % 2:
-                    answers["from the container"].append(echo(container.fileno(), address))
+                    with open(containers.netns(EXTRA)) as container:
+                        answers.setdefault(f"{attach}, from the container", []).append(
+                            echo(container.fileno(), address)
+                        )
                 else:
-                    answers["to the container"].append(echo(netns, own))
-            timed(containers.call("teardown", EXTRA))
+                    answers.setdefault(f"{attach}, to the container", []).append(echo(netns, containers.latest))
+                time.sleep(REST)
+                timed(teardown)
+        time.sleep(REST)
     return answers
 
 
