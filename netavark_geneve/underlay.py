@@ -67,6 +67,8 @@ def resolve(name: str, deadline: Deadline) -> Address:
                 answers.append(ipaddress.ip_address(address[0]))
         except OSError as error:
             failures.append(error.strerror or str(error))
+        except UnicodeError:  # by the codec "idna"
+            failures.append("no DNS name, whose labels have 1 to 63 characters")
 
     # getaddrinfo() knows no deadline; a thread that is still waiting dies with the process.
     thread = threading.Thread(target=ask, daemon=True)

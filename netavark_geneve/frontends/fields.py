@@ -9,6 +9,8 @@ from ..addresses import Address
 from ..addresses import Network as IPNetwork
 from ..errors import GeneveError
 
+SHOWN_MAX = 40  # characters of a value that a message shows
+
 
 class Fields:
     """A JSON object and the name it has in messages. Every method raises GeneveError on a wrong type."""
@@ -111,6 +113,7 @@ def _kind(value: Any) -> str:
     if value is None:
         return "missing"
     try:
-        return json.dumps(value, ensure_ascii=False)[:40]
+        text = json.dumps(value, ensure_ascii=False)
+        return text if len(text) <= SHOWN_MAX else f"{text[:SHOWN_MAX]}..."
     except RecursionError:  # json.loads() can nest deeper than json.dumps()
         return "nested too deep"
