@@ -6,6 +6,7 @@ are replicated, so that our cost does not grow with the ports of the host.
 """
 
 import os
+import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ from typing import Any
 
 from ovs.db.idl import SchemaHelper, Transaction
 from ovsdbapp import exceptions
-from ovsdbapp.backend.ovs_idl import transaction
+from ovsdbapp.backend.ovs_idl import command, transaction
 from ovsdbapp.backend.ovs_idl.connection import Connection, OvsdbIdl
 from ovsdbapp.schema.open_vswitch import impl_idl
 
@@ -25,6 +26,7 @@ SOCKET = "db.sock"
 RUNDIR = "/run/openvswitch"
 RUNDIR_VARIABLE = "OVS_RUNDIR"  # as Open vSwitch's own tools
 Conditions = Mapping[str, list[Any]]  # by table
+COMMIT_MIN = 0.5  # seconds that a transaction gets, even when the deadline has passed
 START_IT = "is Open vSwitch running? (systemctl start openvswitch-switch or openvswitch)"
 
 
@@ -140,6 +142,10 @@ class Request(transaction.Transaction):  # type: ignore[misc]
         self.next_cfg = txn.get_increment_new_value()
 
 
+class Change(command.BaseCommand):  # type: ignore[misc]
+    """One transaction's worth of change. `run_idl` runs again, on fresh rows, when somebody was faster."""
+
+
 class Replica(impl_idl.OvsdbIdl):  # type: ignore[misc]
     # Backend keeps the first connection in a class attribute for ever; ours belongs to the instance.
     ovsdb_connection: Any = None
@@ -169,6 +175,23 @@ class Replica(impl_idl.OvsdbIdl):  # type: ignore[misc]
         states = [self.tables[table].condition_state for table in conditions]
         return self.wait_until(lambda: all(state.latest is state.acked for state in states), deadline)
 
+    def submit(self, change: Change, deadline: Deadline) -> int:
+        """Put the change into the database; the number of the configuration that it makes (0: nothing changed)."""
+        request = Request(self, self.ovsdb_connection, check_error=True, log_errors=False)
+        request.timeout = max(deadline.remaining(), COMMIT_MIN)
+        request.add(change)
+        try:
+            request.commit()
+        except exceptions.TimeoutException as error:
+            raise no_answer(deadline) from error
+        except RuntimeError as error:
+            raise GeneveError(_explain(str(error))) from error
+        return request.next_cfg
+
+    def has_completed(self, next_cfg: int, deadline: Deadline) -> bool:
+        """Wait until ovs-vswitchd reports that it has applied configuration number `next_cfg`."""
+        return self.wait_until(lambda: bool(self.root.cur_cfg >= next_cfg), deadline)
+
     def close(self) -> None:
         self.ovsdb_connection.stop(timeout=1)
 
@@ -192,3 +215,19 @@ class Replica(impl_idl.OvsdbIdl):  # type: ignore[misc]
         if column not in known:
             known[column] = getattr(row, column)
         return known[column]
+
+
+def no_answer(deadline: Deadline) -> GeneveError:
+    return GeneveError(f"Open vSwitch did not take the change within {deadline.seconds:g} s; {START_IT}")
+
+
+def _explain(refusal: str) -> str:
+    """ovsdb-server's refusals are JSON; the one that users can meet is a name that is taken."""
+    taken = re.search(r"identical values \(\W*([\w.-]+)\W*\) for index on column", refusal)
+    if taken is None:
+        return f"ovsdb-server refused the change: {refusal}"
+    name = taken[1]
+    return (
+        f"Open vSwitch already has a port {name} that is not this network's; remove it (ovs-vsctl del-port {name})"
+        " or create the network again with another --opt vni= or --interface-name"
+    )

@@ -1,23 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """Open vSwitch's side of an attach: bridge, tunnels and port in one OVSDB transaction."""
 
-import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 from ovs.db.idl import Transaction
-from ovsdbapp import exceptions
-from ovsdbapp.backend.ovs_idl import command
 
 from . import naming
 from .errors import Deadline, GeneveError
 from .log import timed
 from .model import AttachPlan, Bridge, Tunnel
-from .ovsdb import START_IT, Pool, Replica, Request, connected, named, tagged
+from .ovsdb import Change, Pool, Replica, connected, named, no_answer, tagged
 
 FOLLOW_MAX = 5.0  # seconds that a detach waits for ovs-vswitchd, which will follow in its time
-COMMIT_MIN = 0.5  # seconds that a transaction gets, even when the deadline has passed
 _HINTS = {  # what ovs-vswitchd says, and what it means for us
     "File exists": "another tunnel has the same VNI, peer and port; choose another --opt vni=, the same on every host",
     "Invalid argument": "an interface of that name may exist already; choose another --interface-name",
@@ -39,13 +35,13 @@ class Switch:
     def attach(self, plan: AttachPlan, deadline: Deadline) -> int:
         """Ensure bridge and tunnels and add the container's port; the number of the configuration to wait for."""
         with timed("ovsdb-server"):
-            return self._submit(_Attach(self._api, plan), deadline)
+            return self._api.submit(_Attach(self._api, plan), deadline)
 
     def wait_attached(self, plan: AttachPlan, next_cfg: int, deadline: Deadline) -> None:
         """Wait until ovs-vswitchd forwards for the container; raises GeneveError when it cannot."""
         with timed("ovs-vswitchd"):
-            if not self._has_completed(next_cfg, deadline):
-                raise _no_answer(deadline)
+            if not self._api.has_completed(next_cfg, deadline):
+                raise no_answer(deadline)
         self._check_interfaces([plan.veth.name, plan.bridge.name, *(tunnel.name for tunnel in plan.tunnels)])
 
     def detach(self, bridge: str, tags: Mapping[str, str], deadline: Deadline, *, wait: bool = True) -> bool:
@@ -64,10 +60,10 @@ class Switch:
     def _leave(self, bridge: str, tags: Mapping[str, str], deadline: Deadline, *, wait: bool) -> bool:
         change = _Detach(self._api, bridge, tags)
         with timed("ovsdb-server"):
-            next_cfg = self._submit(change, deadline)
+            next_cfg = self._api.submit(change, deadline)
         with timed("ovs-vswitchd"):
             patience = Deadline(min(FOLLOW_MAX, deadline.remaining()))
-            return self._has_completed(next_cfg, patience) if wait or change.is_last else True
+            return self._api.has_completed(next_cfg, patience) if wait or change.is_last else True
 
     def all_containers(self) -> list[tuple[str, dict[str, str]]]:
         """Name and tags of every container's port on this host; of a connection that `connect_all` made."""
@@ -83,8 +79,8 @@ class Switch:
         with self._api.ovsdb_connection.lock:
             row = self._api.find_named("Port", name)
             is_left = row is not None and naming.CONTAINER_ROLE.items() <= row.external_ids.items()
-        if is_left and not self._has_completed(self._submit(_Drop(self._api, name), deadline), deadline):
-            raise _no_answer(deadline)
+        if is_left and not self._api.has_completed(self._api.submit(_Drop(self._api, name), deadline), deadline):
+            raise no_answer(deadline)
 
     def find_datapath_type(self, bridge: str) -> str | None:
         """As the Bridge row says; None when there is none yet."""
@@ -97,23 +93,6 @@ class Switch:
         with self._api.ovsdb_connection.lock:
             bridge = self._api.find_named("Bridge", name)
             return bridge is not None and bridge.external_ids.get("network-id") == network_id
-
-    def _submit(self, change: "_Change", deadline: Deadline) -> int:
-        """Put the change into the database; the number of the configuration that it makes."""
-        request = Request(self._api, self._api.ovsdb_connection, check_error=True, log_errors=False)
-        request.timeout = max(deadline.remaining(), COMMIT_MIN)
-        request.add(change)
-        try:
-            request.commit()
-        except exceptions.TimeoutException as error:
-            raise _no_answer(deadline) from error
-        except RuntimeError as error:
-            raise GeneveError(_explain(str(error))) from error
-        return request.next_cfg
-
-    def _has_completed(self, next_cfg: int, deadline: Deadline) -> bool:
-        """Wait until ovs-vswitchd reports that it has applied configuration number `next_cfg`."""
-        return self._api.wait_until(lambda: bool(self._api.root.cur_cfg >= next_cfg), deadline)
 
     def _check_interfaces(self, names: list[str]) -> None:
         """ovs-vswitchd accepts any row and reports in the row what it could not make of it."""
@@ -160,11 +139,7 @@ def connect_all(environ: Mapping[str, str], deadline: Deadline) -> Iterator[Swit
         yield Switch(api)
 
 
-class _Change(command.BaseCommand):  # type: ignore[misc]
-    """One transaction's worth of change. `run_idl` runs again, on fresh rows, when somebody was faster."""
-
-
-class _Attach(_Change):
+class _Attach(Change):
     def __init__(self, api: Replica, plan: AttachPlan) -> None:
         super().__init__(api)
         self.plan = plan
@@ -253,7 +228,7 @@ class _Attach(_Change):
             bridge.addvalue("ports", _insert_tunnel(txn, tunnel))
 
 
-class _Detach(_Change):
+class _Detach(Change):
     is_last = False  # whether the bridge goes too
 
     def __init__(self, api: Replica, bridge: str, tags: Mapping[str, str]) -> None:
@@ -278,7 +253,7 @@ class _Detach(_Change):
             bridge.delvalue("ports", port.uuid)
 
 
-class _Drop(_Change):
+class _Drop(Change):
     def __init__(self, api: Replica, port: str) -> None:
         super().__init__(api)
         self.port = port
@@ -345,19 +320,3 @@ def _equal(api: Replica, row: Any, tunnel: Tunnel) -> bool:
 
 def _identity(tags: Mapping[str, str]) -> dict[str, str]:
     return naming.container_tags(tags["network-id"], tags["container-id"], tags["container-interface"])
-
-
-def _no_answer(deadline: Deadline) -> GeneveError:
-    return GeneveError(f"Open vSwitch did not take the change within {deadline.seconds:g} s; {START_IT}")
-
-
-def _explain(refusal: str) -> str:
-    """ovsdb-server's refusals are JSON; the one that users can meet is a name that is taken."""
-    taken = re.search(r"identical values \(\W*([\w.-]+)\W*\) for index on column", refusal)
-    if taken is None:
-        return f"ovsdb-server refused the change: {refusal}"
-    name = taken[1]
-    return (
-        f"Open vSwitch already has a port {name} that is not this network's; remove it (ovs-vsctl del-port {name})"
-        " or create the network again with another --opt vni= or --interface-name"
-    )

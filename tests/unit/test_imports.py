@@ -42,7 +42,7 @@ PURE = ("definition", "plan", "fabric.mesh")
 LIBRARIES = {
     "jeepney": {"firewalld"},
     "pyroute2": {"links", "nftables", "underlay"},
-    "ovsdbapp": {"ovsdb", "switch"},
+    "ovsdbapp": {"ovsdb"},
     "ovs": {"ovsdb", "switch"},
 }
 
