@@ -62,6 +62,14 @@ def alias(network_name: str, container_name: str, container_id: str, interface: 
     return f"{OWNER} {network_name} {container_name} {container_id[:12]} {interface}"
 
 
+def alias_parts(alias: str) -> tuple[str, str, str, str] | None:
+    """Network, container, first digits of its id and its interface; None of an alias that is not ours."""
+    parts = alias.split(" ")
+    if len(parts) < 5 or parts[0] != OWNER:
+        return None
+    return parts[1], " ".join(parts[2:-2]), parts[-2], parts[-1]
+
+
 def tunnel(vni: int, slot: int) -> str:
     """The tunnel port to host number `slot` (from 1) of a network: `gv12345678-2`."""
     return f"gv{vni}-{slot}"

@@ -144,3 +144,14 @@ def test_tags_tell_tunnels_from_containers_and_containers_from_each_other() -> N
     found = [naming.tunnel_tags("n"), *(naming.container_tags("n", c, i) for c in "cd" for i in ("eth0", "eth1"))]
     for tags in found:
         assert [other for other in found if tags.items() <= other.items()] == [tags]
+
+
+@given(network_names, network_names, ids, st.from_regex(r"[a-zA-Z0-9_.-]{1,15}", fullmatch=True))
+def test_alias_of_a_veth_tells_whose_it_is(network: str, container: str, container_id: str, interface: str) -> None:
+    alias = naming.alias(network, container, container_id, interface)
+    assert naming.alias_parts(alias) == (network, container, container_id[:12], interface)
+
+
+@pytest.mark.parametrize("alias", ["", "uplink", "geneve-ovs", "geneve-ovs net1 web eth0", "my geneve-ovs a b c d"])
+def test_alias_of_somebody_else_tells_nothing(alias: str) -> None:
+    assert naming.alias_parts(alias) is None

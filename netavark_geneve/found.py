@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a look at this host finds of ours, whoever may still need it. Data only."""
+
+from dataclasses import dataclass
+from uuid import UUID
+
+
+@dataclass(frozen=True)
+class Port:
+    """A container's port in OVSDB, as its external_ids have it; what somebody took out of them is ""."""
+
+    row: UUID
+    name: str
+    bridge: str
+    network: str
+    container_id: str
+    container: str
+    interface: str
+    boot_id: str
+
+
+@dataclass(frozen=True)
+class Bridge:
+    """An OVS bridge; of somebody else's (`is_ours` not set) only the name is of interest.
+
+    `has_others`: ports that are neither a container's of ours, nor a tunnel's, nor its own.
+    """
+
+    row: UUID
+    name: str
+    network: str = ""
+    is_ours: bool = False
+    has_others: bool = False
+
+
+@dataclass(frozen=True)
+class Owner:
+    """Whose veth it is, as its alias says; of the container's id the first twelve digits."""
+
+    network: str
+    container: str
+    container_id: str
+    interface: str
+
+
+@dataclass(frozen=True)
+class Link:
+    """An interface of the host: a veth that has an owner, or a "tun" (tap) of whomever, which has none."""
+
+    index: int
+    name: str
+    kind: str
+    owner: Owner | None = None
+
+
+@dataclass(frozen=True)
+class Line:
+    """What the resolver knows of a container. One without a container is a network's file that names none."""
+
+    network: str
+    container_id: str = ""
+    names: str = ""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """A file of sysctl.d, by its path."""
+
+    path: str
+    bridge: str
+
+
+@dataclass(frozen=True)
+class Found:
+    """Everything of ours on this host, and the interfaces that could be."""
+
+    boot_id: str
+    ports: tuple[Port, ...] = ()
+    bridges: tuple[Bridge, ...] = ()
+    links: tuple[Link, ...] = ()
+    chains: tuple[str, ...] = ()  # of the packet filter, without those that hooks call
+    has_table: bool = False
+    lines: tuple[Line, ...] = ()
+    has_resolver: bool = False  # it, or the directory that it reads
+    settings: tuple[Settings, ...] = ()
+    unfinished: tuple[str, ...] = ()  # files that were never renamed to what they were to be
+    networks: tuple[tuple[str, str], ...] = ()  # bridge and name of Podman's networks of ours
