@@ -5,7 +5,6 @@ import dataclasses
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 from typing import Any
 
 from . import dns, firewall, firewalld, links, neighbours, podman, switch, sysctls
@@ -39,7 +38,7 @@ def attach(
         mesh = find_mesh(options, own=None, deadline=deadline)
         plan = plan_attach(
             *(network, options, mesh, container),
-            boot_id=_boot_id(),
+            boot_id=sysctls.boot_id(),
             attempt=os.urandom(8).hex(),
             dns_port=dns.port(environ),
         )
@@ -152,7 +151,3 @@ def _undo(remove: Callable[..., object], *arguments: Any) -> None:
         remove(*arguments)
     except GeneveError as error:
         logger.warning("could not undo: %s; the next attach or detach of this container will", error)
-
-
-def _boot_id() -> str:
-    return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()

@@ -18,12 +18,13 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from .addresses import Address
 from .errors import Deadline, GeneveError
+from .found import Line
 from .log import logger
 from .model import Names
 
@@ -115,6 +116,42 @@ def replace_all(entries: Sequence[Names], program: str, environ: Mapping[str, st
             _settle()
 
 
+def find_lines() -> tuple[Line, ...]:
+    """What the resolver is told of each container, of all networks; a file that names none is a line of its own."""
+    found = []
+    try:
+        for path in sorted(_files()):
+            entries = [line.split(" ") for line in _read(path)[1:]] or [[""]]
+            found += [Line(_network(path), entry[0], entry[-1]) for entry in entries]
+    except (OSError, ValueError) as error:
+        raise GeneveError(f"cannot read the names of containers in {DIRECTORY}: {error}") from error
+    return tuple(found)
+
+
+def has_instance() -> bool:
+    """Whether there is a resolver of ours, or at least the directory that it reads."""
+    return DIRECTORY.exists()
+
+
+def find_unfinished() -> tuple[str, ...]:
+    """A file that was being written when its writer was killed; or that is being written right now."""
+    return tuple(str(path) for path in [_new()] if path.exists())
+
+
+def remove_lines(find_stale: Callable[[Sequence[Line]], Iterable[Line]]) -> None:
+    """Forget what `find_stale` names of all that the resolver is told; with the last of it the instance.
+
+    It is asked under the lock: whoever starts a container right now comes after us.
+    """
+    if not DIRECTORY.parent.exists():
+        return
+    with _lock():
+        _new().unlink(missing_ok=True)
+        for line in find_stale(find_lines()):
+            _drop(line.network, line.container_id)
+        _settle()
+
+
 def _header(names: Names) -> str:
     """The first line: where to answer, and whom to ask about other names.
 
@@ -169,9 +206,17 @@ def _paths(network: str) -> tuple[Path, Path]:
     return _path(network, internal=False), _path(network, internal=True)
 
 
+def _network(path: Path) -> str:
+    """Whose file it is."""
+    return path.name.removesuffix(INTERNAL).removesuffix("%")
+
+
 def _files() -> list[Path]:
     """The files of all networks."""
-    return [path for path in DIRECTORY.iterdir() if path.name != PID_FILE]
+    try:
+        return [path for path in DIRECTORY.iterdir() if path.name != PID_FILE]
+    except FileNotFoundError:
+        return []
 
 
 def _read(path: Path) -> list[str]:
@@ -182,9 +227,13 @@ def _read(path: Path) -> list[str]:
         return []
 
 
+def _new() -> Path:
+    return DIRECTORY.with_name(f"{DIRECTORY.name}.new")
+
+
 def _write(path: Path, lines: Sequence[str]) -> None:
     """Whole or not at all: aardvark-dns may be reading."""
-    new = DIRECTORY.with_name(f"{DIRECTORY.name}.new")
+    new = _new()
     new.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     new.replace(path)
 

@@ -28,6 +28,7 @@ from .nftables import (
     field,
     flush,
     has_chain,
+    has_table,
     interface,
     jump,
     list_table,
@@ -118,26 +119,53 @@ def remove(
         if needed and not has_ports:
             return
         objects = list_table(deadline)
-        chains = {item["chain"]["name"] for item in objects if "chain" in item and "hook" not in item["chain"]}
+        chains = _chains(objects)
         going = {name for name in chains if _belongs(name, bridge, None if not needed else container_id)}
-        if not going:
-            return
-        if not needed and going == chains:
+        if going:
+            is_last = not needed and going == chains
+            run([table("delete")] if is_last else _removal(objects, going, [] if needed else [bridge]), deadline)
+
+
+def find_chains(deadline: Deadline) -> tuple[str, ...] | None:
+    """The chains of all networks and of their containers; None when there is no table."""
+    if not has_table():  # asked without nft, which need not be installed where there are no rules
+        return None
+    return tuple(sorted(_chains(list_table(deadline))))
+
+
+def remove_chains(find_stale: Callable[[Collection[str]], Collection[str]], deadline: Deadline) -> None:
+    """Remove the chains that `find_stale` names of all that there are; with the last one the table.
+
+    It is asked under the lock: whoever starts a container right now comes after us.
+    """
+    with lock():
+        objects = list_table(deadline)
+        chains = _chains(objects)
+        going = chains & set(find_stale(sorted(chains)))
+        bridges = {name.partition("/")[2] for name in going if not _is_published(name)}
+        if objects and going == chains:
             run([table("delete")], deadline)
-            return
-        commands = []
-        for verdicts in (item["map"] for item in objects if "map" in item):
-            gone = [element for element in verdicts.get("elem", []) if _target(element) in going]
-            commands += elements("delete", verdicts["name"], gone)
-            commands += elements("add", verdicts["name"], _inherited(gone, chains - going))
-        if not needed:
-            commands += [
-                command
-                for item in objects
-                if "set" in item and bridge in item["set"].get("elem", [])
-                for command in elements("delete", item["set"]["name"], [bridge])
-            ]
-        run([*commands, *(delete("chain", name) for name in sorted(going))], deadline)
+        elif going:
+            run(_removal(objects, going, bridges), deadline)
+
+
+def _chains(objects: list[dict[str, Any]]) -> set[str]:
+    """Those of networks and containers; the hooks' are everybody's."""
+    return {item["chain"]["name"] for item in objects if "chain" in item and "hook" not in item["chain"]}
+
+
+def _removal(objects: list[dict[str, Any]], going: set[str], bridges: Collection[str]) -> list[Command]:
+    """The chains, and what leads there; the names of bridges that go too."""
+    commands = []
+    staying = _chains(objects) - going
+    for verdicts in (item["map"] for item in objects if "map" in item):
+        gone = [element for element in verdicts.get("elem", []) if _target(element) in going]
+        commands += elements("delete", verdicts["name"], gone)
+        commands += elements("add", verdicts["name"], _inherited(gone, staying))
+    for members in (item["set"] for item in objects if "set" in item):
+        gone = [member for member in members.get("elem", []) if member in bridges]
+        commands += elements("delete", members["name"], gone)
+    return [*commands, *(delete("chain", name) for name in sorted(going))]
 
 
 def _skeleton(gateways: Sequence[Gateway], foreign: Foreign) -> list[Command]:

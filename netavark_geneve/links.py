@@ -13,15 +13,18 @@ import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from pyroute2.ethtool.ioctl import IoctlEthtool, NotSupportedError
 from pyroute2.iproute import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 from pyroute2.netns import setns
 
+from . import naming
 from .addresses import Interface
 from .addresses import Network as IPNetwork
 from .errors import GeneveError
+from .found import Link, Owner
 from .model import Bridge, Route, Veth
 
 ROUTE_METRIC = 100  # netavark's default
@@ -33,6 +36,7 @@ _FAMILY = {4: socket.AF_INET, 6: socket.AF_INET6}
 _NO_IPV6_ADDRESS = {"attrs": [("AF_INET6", {"attrs": [("IFLA_INET6_ADDR_GEN_MODE", 1)]})]}
 
 POLL = 0.0005  # seconds between two looks at whether an interface has vanished
+TAP = "tun"  # what the kernel calls them
 IFF_UP, IFF_NOARP, IFF_PROMISC = 0x01, 0x80, 0x100  # linux/if.h
 
 
@@ -164,8 +168,12 @@ def configure_bridge(bridge: Bridge) -> None:
 def remove_link(name: str) -> None:
     """Delete an interface, a veth pair by its host end; gone is fine."""
     index = find_link(name)
-    if index is None:
-        return
+    if index is not None:
+        remove_found(index, name)
+
+
+def remove_found(index: int, name: str) -> None:
+    """Delete this very interface: one that came after it under its `name` has another index. Gone is fine."""
     with IPRoute() as ipr, _netlink(f"delete {name}"), _ignoring(errno.ENODEV):
         ipr.link("del", index=index)
 
@@ -211,9 +219,31 @@ def _find_vrf(ipr: IPRoute, name: str) -> int:
     return index
 
 
+def find_all(names: Iterable[str]) -> tuple[Link, ...]:
+    """The veths of all containers, those of these `names` for sure, and every tap, whosever it is."""
+    with IPRoute() as ipr, _netlink("list the host's interfaces"):
+        found = {link.get_attr("IFLA_IFNAME"): link for link in ipr.get_links()}
+        # Before Linux 6.9 the list lacks an interface when another one goes just then.
+        for name, index in [(name, find_link(name)) for name in names if name not in found]:
+            if index is not None:
+                with _ignoring(errno.ENODEV):
+                    found[name] = ipr.get_links(index)[0]
+    links = [Link(link["index"], name, _kind_of(link) or "", _owner(link)) for name, link in found.items()]
+    return tuple(link for link in links if link.kind == TAP or (link.kind == "veth" and link.owner))
+
+
+def _owner(link: Any) -> Owner | None:
+    parts = naming.alias_parts(link.get_attr("IFLA_IFALIAS") or "")
+    return parts and Owner(*parts)
+
+
 def _kind(ipr: IPRoute, index: int) -> str | None:
-    """The link's kind as `ip -details link` shows it."""
-    info = ipr.get_links(index)[0].get_attr("IFLA_LINKINFO")
+    return _kind_of(ipr.get_links(index)[0])
+
+
+def _kind_of(link: Any) -> str | None:
+    """As `ip -details link` shows it."""
+    info = link.get_attr("IFLA_LINKINFO")
     return None if info is None else str(info.get_attr("IFLA_INFO_KIND"))
 
 
@@ -223,7 +253,7 @@ def remove_tap(name: str) -> None:
     if index is None:
         return
     with IPRoute() as ipr, _netlink(f"delete {name}"), _ignoring(errno.ENODEV):
-        if _kind(ipr, index) == "tun":
+        if _kind(ipr, index) == TAP:
             ipr.link("del", index=index)
 
 

@@ -17,7 +17,14 @@ from typing import Any
 
 from pyroute2.netlink import NETLINK_NETFILTER, NLM_F_REQUEST
 from pyroute2.netlink.nfnetlink import NFNL_SUBSYS_NFTABLES
-from pyroute2.netlink.nfnetlink.nftsocket import NFT_MSG_GETCHAIN, NFT_MSG_NEWCHAIN, nft_chain_msg
+from pyroute2.netlink.nfnetlink.nftsocket import (
+    NFT_MSG_GETCHAIN,
+    NFT_MSG_GETTABLE,
+    NFT_MSG_NEWCHAIN,
+    NFT_MSG_NEWTABLE,
+    nft_chain_msg,
+    nft_table_msg,
+)
 
 from .addresses import Network as IPNetwork
 from .errors import Deadline, GeneveError
@@ -109,18 +116,30 @@ def list_table(deadline: Deadline) -> list[dict[str, Any]]:
     return list(json.loads(listed.stdout)["nftables"])
 
 
+def has_table() -> bool:
+    """Whether our table is there."""
+    request = nft_table_msg()
+    request["attrs"] = [("NFTA_TABLE_NAME", TABLE)]
+    return _exists(request, NFT_MSG_GETTABLE, NFT_MSG_NEWTABLE)
+
+
 def has_chain(name: str) -> bool:
-    """Whether our table has this chain; asks the kernel itself, in a twentieth of a millisecond."""
+    """Whether our table has this chain."""
     request = nft_chain_msg()
-    request["nfgen_family"] = NFPROTO_INET
-    request["header"]["type"] = NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_GETCHAIN
-    request["header"]["flags"] = NLM_F_REQUEST
     request["attrs"] = [("NFTA_CHAIN_TABLE", TABLE), ("NFTA_CHAIN_NAME", name)]
+    return _exists(request, NFT_MSG_GETCHAIN, NFT_MSG_NEWCHAIN)
+
+
+def _exists(request: Any, ask: int, found: int) -> bool:
+    """Ask the kernel itself, in a twentieth of a millisecond."""
+    request["nfgen_family"] = NFPROTO_INET
+    request["header"]["type"] = NFNL_SUBSYS_NFTABLES << 8 | ask
+    request["header"]["flags"] = NLM_F_REQUEST
     request.encode()
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_NETFILTER) as kernel:
         kernel.send(request.data)
         (kind,) = struct.unpack_from("=H", kernel.recv(4096), 4)  # nlmsg_type, netlink(7)
-    return bool(kind == NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_NEWCHAIN)
+    return bool(kind == NFNL_SUBSYS_NFTABLES << 8 | found)
 
 
 @contextmanager

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
+from uuid import UUID
 
 from ovs.db.idl import SchemaHelper, Transaction
 from ovsdbapp import exceptions
@@ -18,6 +19,7 @@ from ovsdbapp.backend.ovs_idl import command, transaction
 from ovsdbapp.backend.ovs_idl.connection import Connection, OvsdbIdl
 from ovsdbapp.schema.open_vswitch import impl_idl
 
+from . import naming
 from .errors import Deadline, GeneveError
 from .log import timed
 from .schema import OPEN_VSWITCH
@@ -215,6 +217,12 @@ class Replica(impl_idl.OvsdbIdl):  # type: ignore[misc]
         if column not in known:
             known[column] = getattr(row, column)
         return known[column]
+
+    def own_ports(self, bridge: Any) -> set[UUID]:
+        """What goes with a network's bridge: its tunnels, and the port that every bridge has of its own name."""
+        tags = naming.tunnel_tags(bridge.external_ids["network-id"])
+        own = self.find_named("Port", bridge.name)
+        return {row.uuid for row in [*self.all_tagged("Port", tags), own] if row is not None}
 
 
 def no_answer(deadline: Deadline) -> GeneveError:

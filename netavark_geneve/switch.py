@@ -270,10 +270,8 @@ def _is_deserted(api: Replica, bridge_name: str, tags: Mapping[str, str]) -> boo
     bridge = api.find_named("Bridge", bridge_name)
     if bridge is None or bridge.external_ids.get("network-id") != tags["network-id"]:
         return False
-    going = api.all_tagged("Port", naming.tunnel_tags(tags["network-id"]))
-    going += api.all_tagged("Port", _identity(tags))
-    own = api.find_named("Port", bridge_name)
-    return set(bridge.ports) <= {row.uuid for row in [*going, own] if row is not None}
+    leaving = {row.uuid for row in api.all_tagged("Port", _identity(tags))}
+    return set(bridge.ports) <= api.own_ports(bridge) | leaving
 
 
 def _insert_port(txn: Transaction, name: str, tags: Mapping[str, str]) -> Any:

@@ -6,12 +6,17 @@ again whenever an interface appears, does not set them back.
 """
 
 import os
+import re
+from collections.abc import Callable
 from pathlib import Path
 
 from .errors import GeneveError
+from .found import Settings
 from .model import Gateway
 
 DIRECTORY = "/run/sysctl.d"
+PREFIX = "10-geneve-ovs-"
+_NAME = re.compile(rf"{PREFIX}(?P<bridge>.+)\.(?:conf|(?P<pid>[0-9]+))")
 
 
 def write(gateway: Gateway) -> None:
@@ -48,6 +53,61 @@ def remove(bridge: str) -> None:
         raise GeneveError(f"cannot remove {_path(bridge)}: {error.strerror}") from error
 
 
+def find_files() -> tuple[Settings, ...]:
+    """The files of all bridges."""
+    found = (_NAME.fullmatch(path.name) for path in _ours())
+    return tuple(Settings(str(Path(DIRECTORY, name[0])), name["bridge"]) for name in found if name and not name["pid"])
+
+
+def find_unfinished() -> tuple[str, ...]:
+    """Files whose writers were killed before they had written them."""
+    found = (_NAME.fullmatch(path.name) for path in _ours())
+    return tuple(str(Path(DIRECTORY, name[0])) for name in found if name and name["pid"] and not _runs(name["pid"]))
+
+
+def remove_file(file: Settings, is_needed: Callable[[], bool]) -> None:
+    """Remove a bridge's file, unless somebody joins the network right now.
+
+    Such a one leaves alone the file that is there, so it is taken away first, then asked about, and put back.
+    """
+    path = Path(file.path)
+    taken, needed = path.with_suffix(f".{os.getpid()}"), True
+    try:
+        path.rename(taken)
+        try:
+            needed = is_needed()
+        finally:
+            if needed:
+                taken.rename(path)
+            else:
+                taken.unlink()
+    except FileNotFoundError:
+        pass  # whoever left the network last was faster
+    except OSError as error:
+        raise GeneveError(f"cannot remove {path}: {error.strerror}") from error
+
+
+def remove_unfinished(path: str) -> None:
+    """Remove what `find_unfinished` found; gone is fine."""
+    try:
+        Path(path).unlink(missing_ok=True)
+    except OSError as error:
+        raise GeneveError(f"cannot remove {path}: {error.strerror}") from error
+
+
+def _ours() -> list[Path]:
+    return sorted(Path(DIRECTORY).glob(f"{PREFIX}*"))
+
+
+def _runs(pid: str) -> bool:
+    return Path("/proc", pid).exists()
+
+
+def boot_id() -> str:
+    """It tells this run of the kernel from any other: proc(5)."""
+    return Path("/proc/sys", "kernel/random/boot_id").read_text(encoding="ascii").strip()
+
+
 def _settings(gateway: Gateway) -> dict[str, str]:
     versions = {subnet.version for subnet, _ in gateway.subnets}
     settings = {f"net/ipv4/conf/{gateway.bridge}/rp_filter": "2"}  # loose: replies may come by another way
@@ -79,4 +139,4 @@ def _write_file(path: Path, settings: dict[str, str]) -> None:
 
 
 def _path(bridge: str) -> Path:
-    return Path(DIRECTORY, f"10-geneve-ovs-{bridge}.conf")
+    return Path(DIRECTORY, f"{PREFIX}{bridge}.conf")

@@ -14,6 +14,7 @@ import pytest
 
 from netavark_geneve import dns
 from netavark_geneve.errors import Deadline, GeneveError
+from netavark_geneve.found import Line
 from netavark_geneve.model import Names
 
 WEB = Names(
@@ -160,6 +161,54 @@ class TestRemoval:
         ensure(tmp_path, WEB)
         dns.replace_all([], program(tmp_path, "exit 1"), os.environ, Deadline(10))
         assert not directory.parent.exists()
+
+
+class TestLeftovers:
+    def test_lines_tell_networks_containers_and_names(self, tmp_path: Path) -> None:
+        ensure(tmp_path, WEB, replace(DB, network="net2", internal=True), replace(DB, network="aardvark.pid"))
+        assert set(dns.find_lines()) == {
+            Line("net1", WEB.container_id, "web,www"),
+            Line("net2", DB.container_id, "db"),
+            Line("aardvark.pid", DB.container_id, "db"),
+        }
+
+    def test_host_without_a_resolver_has_none(self, directory: Path) -> None:
+        assert (dns.find_lines(), dns.has_instance(), dns.find_unfinished()) == ((), False, ())
+        dns.remove_lines(lambda lines: lines)
+        assert not directory.parent.exists()
+
+    def test_file_that_names_nobody_is_found_and_removed(self, tmp_path: Path, directory: Path) -> None:
+        ensure(tmp_path, WEB)
+        (directory / "net2").write_text(f"{LISTEN}\n")
+        (directory / "net3").touch()
+        nobody = (Line("net2"), Line("net3"))
+        assert set(nobody) < set(dns.find_lines())
+        dns.remove_lines(lambda lines: nobody)
+        assert contents(directory) == {"net1": [LISTEN, WEB_LINE]}
+
+    def test_what_is_live_stays(self, tmp_path: Path, directory: Path) -> None:
+        ensure(tmp_path, WEB, DB)
+        dns.remove_lines(lambda lines: [line for line in lines if line.names == "db"])
+        assert contents(directory) == {"net1": [LISTEN, WEB_LINE]}
+
+    def test_of_the_last_the_resolver_goes_too(self, tmp_path: Path, directory: Path) -> None:
+        ensure(tmp_path, WEB)
+        dns.remove_lines(lambda lines: lines)
+        assert not directory.parent.exists()
+
+    def test_resolver_without_names_is_found_and_removed(self, directory: Path) -> None:
+        directory.mkdir(parents=True)
+        assert (dns.has_instance(), dns.find_lines()) == (True, ())
+        dns.remove_lines(lambda lines: lines)
+        assert not directory.parent.exists()
+
+    def test_file_whose_writer_was_killed_is_found_and_removed(self, tmp_path: Path, directory: Path) -> None:
+        ensure(tmp_path, WEB)
+        (directory.parent / "aardvark-dns.new").touch()
+        assert dns.find_unfinished() == (str(directory.parent / "aardvark-dns.new"),)
+        dns.remove_lines(lambda lines: [])
+        assert dns.find_unfinished() == ()
+        assert contents(directory) == {"net1": [LISTEN, WEB_LINE]}
 
 
 class TestStart:

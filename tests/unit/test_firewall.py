@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The way out, isolation and the way to the resolver: what a Gateway makes of the table."""
 
+from collections.abc import Collection
 from dataclasses import replace
 from ipaddress import ip_address, ip_network
 from typing import Any
@@ -12,8 +13,8 @@ from netavark_geneve.errors import Deadline, GeneveError
 from netavark_geneve.model import Foreign, Gateway, Publication
 from netavark_geneve.nftables import conntrack, equals, field, interface, prefix
 
-from .makers import CONTAINER_ID
-from .ruleset import Ruleset
+from .makers import CONTAINER_ID, port
+from .ruleset import Ruleset, Table
 
 ONE = Gateway(
     "ovs_net1", ((ip_network("192.168.120.0/24"), None), (ip_network("fd00:120::/64"), None)), isolate="false"
@@ -127,6 +128,69 @@ class TestWayOut:
         with pytest.raises(GeneveError) as caught:
             ensure(ONE)
         assert caught.value is refusal
+
+
+class TestLeftovers:
+    WEB = f"published/ovs_net1/{CONTAINER_ID[:12]}"
+    PORTS = Publication("ovs_net1", CONTAINER_ID, "net1 web", (port(),), (ip_address("192.168.120.2"),))
+
+    @staticmethod
+    def remove(*stale: str) -> None:
+        firewall.remove_chains(lambda chains: stale, Deadline(10))
+
+    def test_chains_are_those_of_networks_and_containers(self, ruleset: Ruleset) -> None:
+        ensure(replace(ONE, listen=GATEWAYS, dns_port=5353), self.PORTS)
+        with ruleset.lock():
+            assert firewall.find_chains(Deadline(10)) == ("network/ovs_net1", self.WEB, "resolver/ovs_net1")
+
+    def test_host_without_the_table_needs_no_nft(self, ruleset: Ruleset) -> None:
+        assert firewall.find_chains(Deadline(10)) is None
+        self.remove("network/ovs_net1")
+        assert ruleset.batches == 0
+
+    def test_network_that_is_stale_leaves_the_other_as_it_was(self, ruleset: Ruleset) -> None:
+        ensure(OTHER)
+        before = ruleset.snapshot()
+        ensure(replace(ONE, listen=GATEWAYS, dns_port=5353, isolate="strict"), self.PORTS)
+        self.remove("network/ovs_net1", "resolver/ovs_net1", self.WEB)
+        assert ruleset.snapshot() == before
+
+    def test_container_that_is_stale_leaves_its_network(self, ruleset: Ruleset) -> None:
+        ensure(ONE)
+        before = ruleset.snapshot()
+        ensure(ONE, self.PORTS)
+        self.remove(self.WEB)
+        assert ruleset.snapshot() == before
+
+    def test_last_one_takes_the_table_along(self, ruleset: Ruleset) -> None:
+        ensure(ONE, self.PORTS)
+        self.remove("network/ovs_net1", self.WEB)
+        assert ruleset.table is None
+
+    def test_table_that_serves_nobody_goes(self, ruleset: Ruleset) -> None:
+        ruleset.table = Table(chains={"forward": []}, hooks={"forward"})
+        self.remove()
+        assert ruleset.table is None
+
+    def test_what_somebody_else_put_into_the_table_keeps_it(self, ruleset: Ruleset) -> None:
+        ensure(ONE)
+        assert ruleset.table is not None
+        ruleset.table.chains["mine"] = []
+        self.remove("network/ovs_net1")
+        assert firewall.find_chains(Deadline(10)) == ("mine",)
+
+    def test_what_is_stale_is_asked_when_nobody_else_can_come_or_go(self, ruleset: Ruleset) -> None:
+        ensure(ONE)
+        asked = []
+
+        def find_stale(chains: Collection[str]) -> Collection[str]:
+            asked.append((ruleset.is_locked, list(chains)))
+            return []
+
+        before = ruleset.snapshot()
+        firewall.remove_chains(find_stale, Deadline(10))
+        assert asked == [(True, ["network/ovs_net1"])]
+        assert ruleset.snapshot() == before
 
 
 class TestRemoval:

@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
+import os
+import subprocess
 from collections.abc import Iterable
 from dataclasses import replace
 from ipaddress import ip_network
@@ -7,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from netavark_geneve import sysctls
+from netavark_geneve.errors import GeneveError
 from netavark_geneve.model import Gateway
 
 from .makers import refused
@@ -165,3 +168,63 @@ def test_directory_that_cannot_be_made_is_named(kernel: Kernel, monkeypatch: pyt
     monkeypatch.setattr(sysctls, "DIRECTORY", "/nowhere/sysctl.d")
     with refused("cannot write /nowhere/sysctl.d", "No such file"):
         sysctls.write(ONE)
+
+
+class TestLeftovers:
+    FOUND = "10-geneve-ovs-ovs_net1.conf"
+
+    @pytest.fixture
+    def directory(self, kernel: Kernel, file: Path) -> Path:
+        sysctls.write(ONE)
+        (file.parent / "99-sysctl.conf").touch()
+        return file.parent
+
+    def test_file_tells_its_bridge_also_one_that_looks_like_a_process(self, directory: Path) -> None:
+        for bridge in ("br.7", "br.7.conf"):
+            sysctls.write(replace(ONE, bridge=bridge))
+        assert {file.bridge for file in sysctls.find_files()} == {"ovs_net1", "br.7", "br.7.conf"}
+        assert sysctls.find_unfinished() == ()
+
+    def test_host_that_never_had_a_network_has_none(self, kernel: Kernel) -> None:
+        assert (sysctls.find_files(), sysctls.find_unfinished()) == ((), ())
+
+    def test_file_is_removed_and_gone_is_fine(self, directory: Path) -> None:
+        (file,) = sysctls.find_files()
+        for _ in range(2):
+            sysctls.remove_file(file, lambda: False)
+        assert [path.name for path in directory.iterdir()] == ["99-sysctl.conf"]
+
+    def test_file_of_a_network_that_somebody_just_joined_stays(self, directory: Path) -> None:
+        (file,) = sysctls.find_files()
+        before = Path(file.path).read_text()
+
+        def is_needed() -> bool:
+            assert not Path(file.path).exists()  # who joins now would write it anew
+            sysctls.write(ONE)
+            return True
+
+        sysctls.remove_file(file, is_needed)
+        assert Path(file.path).read_text() == before
+        assert len(list(directory.iterdir())) == 2
+
+    def test_file_is_put_back_when_nobody_knows_whether_it_is_needed(self, directory: Path) -> None:
+        (file,) = sysctls.find_files()
+
+        def fail() -> bool:
+            raise GeneveError("no OVSDB socket")
+
+        with refused("no OVSDB socket"):
+            sysctls.remove_file(file, fail)
+        assert sysctls.find_files() == (file,)
+
+    def test_file_whose_writer_is_gone_is_found_and_removed(self, directory: Path) -> None:
+        gone = subprocess.Popen(["true"])
+        gone.wait()
+        left, written = (directory / f"10-geneve-ovs-ovs_net1.{pid}" for pid in (gone.pid, os.getpid()))
+        left.touch()
+        written.touch()
+        assert sysctls.find_unfinished() == (str(left),)
+        for _ in range(2):
+            sysctls.remove_unfinished(str(left))
+        assert sysctls.find_unfinished() == ()
+        assert written.exists()

@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: Apache-2.0
+"""All that is ours in Open vSwitch, on whomever's bridge, and its removal when it is stale."""
+
+import os
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from ovs.db.idl import Transaction
+
+from . import naming
+from .errors import Deadline, GeneveError
+from .found import Bridge, Port
+from .ovsdb import RUNDIR, RUNDIR_VARIABLE, Change, Replica, connected
+
+DAEMON = "ovs-vswitchd"
+EVERY = [True]  # the condition that every row meets
+
+
+class Sweeper:
+    """A connection that sees every bridge and every port, whosever they are."""
+
+    def __init__(self, api: Replica) -> None:
+        self._api = api
+
+    def find_all(self) -> tuple[tuple[Port, ...], tuple[Bridge, ...]]:
+        """Every container's port, and every bridge, at one moment."""
+        with self._api.ovsdb_connection.lock:
+            rows = sorted(self._api.tables["Bridge"].rows.values(), key=lambda row: str(row.name))
+            on = {uuid: row.name for row in rows for uuid in row.ports}
+            ports = [row for row in self._api.all_tagged("Port", naming.CONTAINER_ROLE) if row.uuid in on]
+            found = sorted((_port(row, on[row.uuid]) for row in ports), key=lambda port: port.name)
+            return tuple(found), tuple(map(self._bridge, rows))
+
+    def has_bridge(self, name: str) -> bool:
+        """Whether anybody has a bridge of this name."""
+        with self._api.ovsdb_connection.lock:
+            return self._api.find_named("Bridge", name) is not None
+
+    def remove(self, bridge: str, ports: Collection[UUID], *, with_bridge: bool, deadline: Deadline) -> int:
+        """Take these ports off the bridge, in one transaction, and the bridge away if it then serves nobody.
+
+        The number of the configuration to wait for; gone is fine.
+        """
+        return self._api.submit(_Sweep(self._api, bridge, ports, with_bridge=with_bridge), deadline)
+
+    def has_completed(self, next_cfg: int, deadline: Deadline) -> bool:
+        """Wait until ovs-vswitchd has followed; False when it does not."""
+        return self._api.has_completed(next_cfg, deadline)
+
+    def _bridge(self, row: Any) -> Bridge:
+        if not _is_ours(row):
+            return Bridge(row.uuid, row.name)
+        containers = {port.uuid for port in self._api.all_tagged("Port", naming.CONTAINER_ROLE)}
+        others = set(row.ports) - self._api.own_ports(row) - containers
+        network = row.external_ids.get("network-name", "")
+        return Bridge(row.uuid, row.name, network, is_ours=True, has_others=bool(others))
+
+
+@contextmanager
+def connect(environ: Mapping[str, str], deadline: Deadline) -> Iterator[Sweeper]:
+    """Connect to this host's OVSDB; what is there when this is called is seen."""
+    with connected(environ, deadline, bridges=EVERY, ports=EVERY) as api:
+        yield Sweeper(api)
+
+
+def check_namespace(environ: Mapping[str, str]) -> None:
+    """Raise GeneveError unless we see the interfaces that ovs-vswitchd sees; without it, those of process 1."""
+    process = _daemon(environ) or "1"
+    try:
+        theirs, ours = (os.stat(f"/proc/{each}/ns/net") for each in (process, "self"))
+    except OSError as error:
+        raise GeneveError(f"cannot tell the network namespace of process {process}: {error.strerror}") from error
+    if (theirs.st_dev, theirs.st_ino) != (ours.st_dev, ours.st_ino):
+        raise GeneveError(
+            "this is not the network namespace that Open vSwitch is in, so every interface would seem to be gone;"
+            f" run it there (nsenter --net --target {process} netavark-geneve gc)"
+        )
+
+
+def _daemon(environ: Mapping[str, str]) -> str | None:
+    """The number of its process. In its file may stand another one's, of a container's for that matter."""
+    try:
+        number = Path(environ.get(RUNDIR_VARIABLE, RUNDIR), f"{DAEMON}.pid").read_text(encoding="ascii").strip()
+        name = Path("/proc", str(int(number)), "comm").read_text(encoding="ascii").strip()
+    except (OSError, ValueError):
+        return None
+    return number if name == DAEMON else None
+
+
+class _Sweep(Change):
+    def __init__(self, api: Replica, bridge: str, ports: Collection[UUID], *, with_bridge: bool) -> None:
+        super().__init__(api)
+        self.bridge = bridge
+        self.ports = ports
+        self.with_bridge = with_bridge
+
+    def run_idl(self, txn: Transaction) -> None:
+        bridge = self.api.find_named("Bridge", self.bridge)
+        if bridge is None:
+            return
+        going = set(self.ports) & set(bridge.ports)
+        txn.add_comment(f"geneve-ovs: gc of {len(going)} port(s) on {self.bridge}")
+        if self.with_bridge and _is_ours(bridge) and set(bridge.ports) <= self.api.own_ports(bridge) | going:
+            bridge.verify("ports")  # somebody may be joining right now
+            # delete() brings the row, and so the check, into the transaction: see switch.py.
+            self.api.root.delvalue("bridges", bridge.uuid)
+            bridge.delete()
+            return
+        for port in going:  # by their rows: a container that came back has another one, maybe of the same name
+            bridge.delvalue("ports", port)
+
+
+def _is_ours(bridge: Any) -> bool:
+    ids = bridge.external_ids
+    return ids.get("owner") == naming.OWNER and "network-id" in ids
+
+
+def _port(row: Any, bridge: str) -> Port:
+    ids = row.external_ids
+    return Port(
+        row=row.uuid,
+        name=row.name,
+        bridge=bridge,
+        network=ids.get("network-name", ""),
+        container_id=ids.get("container-id", ""),
+        container=ids.get("container-name", ""),
+        interface=ids.get("container-interface", ""),
+        boot_id=ids.get("boot-id", ""),
+    )
