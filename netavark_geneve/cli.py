@@ -2,17 +2,23 @@
 """The operator's command, `netavark-geneve`."""
 
 import argparse
+import json
 import os
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from . import __version__, log
 from .errors import GeneveError
 from .frontends.netavark import stored_networks
 from .lean import postpone
 from .rootless import check_root
+
+if TYPE_CHECKING:
+    from .stale import Thing
 
 
 def main() -> int:
@@ -44,6 +50,15 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
         "--watch", action="store_true", help="then stay, and do it again each time firewalld has reloaded"
     )
     reload.set_defaults(run=_run_reload)
+    gc = commands.add_parser(
+        "gc",
+        help="find what crashes and reboots left, and remove it",
+        description="Find what crashes and reboots left on this host: ports, bridges, interfaces, firewall rules,"
+        " names and settings of containers that are gone. Exit status 1 when something stays.",
+    )
+    gc.add_argument("--apply", action="store_true", help="remove it")
+    gc.add_argument("--json", action="store_true", help="say it as a JSON list")
+    gc.set_defaults(run=_run_gc)
     helper = commands.add_parser(
         "helper",
         help="serve the plugin's calls with everything loaded",
@@ -68,6 +83,50 @@ def _run_reload(arguments: argparse.Namespace) -> None:
         _watch(os.environ)
     else:
         _reload(os.environ)
+
+
+def _run_gc(arguments: argparse.Namespace) -> None:
+    from .gc import gc
+
+    report = gc(stored_networks(os.environ), os.environ, apply=arguments.apply, wait=_wait)
+    if arguments.json:
+        print(json.dumps([_described(thing, report.removed) for thing in report.things], indent=2))
+    else:
+        for thing in report.things:
+            print(f"removed {thing}" if thing in report.removed else thing)
+        if not report.things:
+            print("nothing is stale")
+    sys.stdout.flush()
+    if report.error is not None:
+        raise report.error
+    left = len(report.things) - len(report.removed)
+    if left:
+        raise GeneveError(
+            f"{left} could not be removed; run it again"
+            if arguments.apply
+            else f"found {left} stale; 'netavark-geneve gc --apply' removes them"
+        )
+
+
+def _described(thing: "Thing", removed: "Collection[Thing]") -> dict[str, object]:
+    return {
+        "kind": thing.kind,
+        "name": thing.name,
+        "network": thing.network or None,
+        "container": thing.short_id or None,
+        "reason": thing.reason,
+        "removed": thing in removed,
+    }
+
+
+def _wait(seconds: float, things: int) -> None:
+    print(
+        f"netavark-geneve gc: {things} may be of a container that is just starting or ending; looking again in"
+        f" {seconds:g} s",
+        file=sys.stderr,
+        flush=True,
+    )
+    time.sleep(seconds)
 
 
 def _reload(environ: Mapping[str, str]) -> None:

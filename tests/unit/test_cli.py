@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """The operator's command. What `reload` does is in test_reload.py, what the command costs in test_imports.py."""
 
+import json
 import signal
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import pytest
 
-from netavark_geneve import __version__, cli, firewalld
+from netavark_geneve import __version__, cli, firewalld, stale
+from netavark_geneve import gc as gc_verb
 from netavark_geneve import reload as reload_verb
 from netavark_geneve.errors import GeneveError
 from netavark_geneve.model import Container, Network
@@ -200,3 +202,86 @@ def test_reload_that_was_interrupted_has_not_succeeded(run: Run, reloads: Reload
     reloads.outcomes = [KeyboardInterrupt()]
     status, out, _ = run("reload")
     assert (status != 0, out) == (True, "")
+
+
+class TestGc:
+    PORT = stale.Thing("port", "veth1", "veth1", "its interface is gone", "net1", "cd" * 32, "web")
+    CHAIN = stale.Thing("chain", "network/ovs_net9", "network/ovs_net9", "its network has no container here")
+
+    @pytest.fixture
+    def collect(self, run: Run, reloads: Reloads, monkeypatch: pytest.MonkeyPatch) -> Run:
+        """Run when gc reports this."""
+
+        def call(*arguments: str, report: gc_verb.Report | GeneveError) -> tuple[int, str, str]:
+            def gc(networks: object, environ: object, *, apply: bool, wait: object) -> gc_verb.Report:
+                assert apply is ("--apply" in arguments)
+                if isinstance(report, GeneveError):
+                    raise report
+                return report
+
+            monkeypatch.setattr(gc_verb, "gc", gc)
+            return run("gc", *arguments)
+
+        return call
+
+    @pytest.mark.parametrize("arguments", [(), ("--apply",)], ids=["look", "apply"])
+    def test_host_where_all_is_well(self, collect: Run, arguments: tuple[str, ...]) -> None:
+        assert collect(*arguments, report=gc_verb.Report(())) == (0, "nothing is stale\n", "")
+        assert collect("--json", *arguments, report=gc_verb.Report(())) == (0, "[]\n", "")
+
+    def test_stale_things_are_told_one_a_line_and_are_no_success(self, collect: Run) -> None:
+        assert collect(report=gc_verb.Report((self.PORT, self.CHAIN))) == (
+            1,
+            "port veth1 of container web (cdcdcdcdcdcd) on network net1: its interface is gone\n"
+            "chain network/ovs_net9: its network has no container here\n",
+            "netavark-geneve gc: found 2 stale; 'netavark-geneve gc --apply' removes them\n",
+        )
+
+    def test_what_was_removed_is_told_and_a_success(self, collect: Run) -> None:
+        status, out, err = collect("--apply", report=gc_verb.Report((self.PORT,), frozenset((self.PORT,))))
+        assert (status, err) == (0, "")
+        assert out == "removed port veth1 of container web (cdcdcdcdcdcd) on network net1: its interface is gone\n"
+
+    def test_what_stays_is_told_with_the_error(self, collect: Run) -> None:
+        report = gc_verb.Report((self.PORT, self.CHAIN), frozenset((self.PORT,)), GeneveError("nft is out"))
+        status, out, err = collect("--apply", report=report)
+        assert (status, err) == (1, "netavark-geneve gc: nft is out\n")
+        assert [line.split()[0] for line in out.splitlines()] == ["removed", "chain"]
+
+    def test_what_stays_without_an_error_is_no_success_either(self, collect: Run) -> None:
+        status, _, err = collect("--apply", report=gc_verb.Report((self.CHAIN,)))
+        assert (status, err) == (1, "netavark-geneve gc: 1 could not be removed; run it again\n")
+
+    def test_machines_are_told_the_same(self, collect: Run) -> None:
+        report = gc_verb.Report((self.PORT, self.CHAIN), frozenset((self.PORT,)))
+        status, out, _ = collect("--json", "--apply", report=report)
+        assert status == 1
+        assert json.loads(out) == [
+            {
+                "kind": "port",
+                "name": "veth1",
+                "network": "net1",
+                "container": "cdcdcdcdcdcd",
+                "reason": "its interface is gone",
+                "removed": True,
+            },
+            {
+                "kind": "chain",
+                "name": "network/ovs_net9",
+                "network": None,
+                "container": None,
+                "reason": "its network has no container here",
+                "removed": False,
+            },
+        ]
+
+    def test_host_that_cannot_be_looked_at_is_an_error(self, collect: Run) -> None:
+        assert collect(report=GeneveError("no OVSDB socket")) == (1, "", "netavark-geneve gc: no OVSDB socket\n")
+
+    def test_wait_says_what_for(self, capsys: pytest.CaptureFixture[str]) -> None:
+        cli._wait(0.0, 2)
+        out, err = capsys.readouterr()
+        assert out == ""
+        assert err == (
+            "netavark-geneve gc: 2 may be of a container that is just starting or ending; looking again in 0 s\n"
+        )

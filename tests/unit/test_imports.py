@@ -23,11 +23,14 @@ LAYERS = {
     "entries": ("cli", "helper.client"),
     "edges": ("__main__", "helper.server"),
     "front ends": ("frontends.netavark", "frontends.fields"),
-    "verbs": ("create", "attach", "detach", "reload"),
-    "decide": ("definition", "plan", "membership", "fabric.mesh", "leave"),
-    "apply": ("links", "switch", "neighbours", "sysctls", "firewall", "firewalld", "dns", "underlay", "podman", "kept"),
+    "verbs": ("create", "attach", "detach", "reload", "gc"),
+    "decide": ("definition", "plan", "membership", "fabric.mesh", "leave", "stale"),
+    "apply": (
+        *("links", "switch", "sweep", "neighbours", "sysctls", "firewall", "firewalld", "dns", "underlay", "podman"),
+        "kept",
+    ),
     "wrap": ("nftables", "ovsdb"),
-    "vocabulary": ("model", "options", "tags", "addresses", "naming", "config", "schema"),
+    "vocabulary": ("model", "found", "options", "tags", "addresses", "naming", "config", "schema"),
     "floor": ("errors", "log", "rootless", "lean", "helper.wire"),
 }
 DEPTH = {module: depth for depth, modules in enumerate(LAYERS.values()) for module in modules}
@@ -38,12 +41,12 @@ INDEPENDENT = (
     *LAYERS["apply"],
     *LAYERS["wrap"],
 )  # of the others in their layer
-PURE = ("definition", "plan", "fabric.mesh")
+PURE = ("definition", "plan", "fabric.mesh", "stale")
 LIBRARIES = {
     "jeepney": {"firewalld"},
     "pyroute2": {"links", "nftables", "underlay"},
     "ovsdbapp": {"ovsdb"},
-    "ovs": {"ovsdb", "switch"},
+    "ovs": {"ovsdb", "switch", "sweep"},
 }
 
 
@@ -190,8 +193,16 @@ def test_info_and_a_request_that_is_refused_cost_no_library(arguments: list[str]
 
 @pytest.mark.parametrize(
     ("arguments", "status"),
-    [(["--version"], 0), (["--help"], 0), (["reload", "--help"], 0), ([], 2), (["relaod"], 2), (["reload", "x"], 2)],
-    ids=["version", "help", "help of a command", "nothing", "unknown command", "unknown argument"],
+    [
+        (["--version"], 0),
+        (["--help"], 0),
+        (["gc", "--help"], 0),
+        (["reload", "--help"], 0),
+        ([], 2),
+        (["relaod"], 2),
+        (["reload", "x"], 2),
+    ],
+    ids=["version", "help", "help of gc", "help of reload", "nothing", "unknown command", "unknown argument"],
 )
 def test_operators_command_costs_no_library_unless_it_does_something(arguments: list[str], status: int) -> None:
     found, loaded = run_probe("cli", arguments)

@@ -1,0 +1,203 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Find what crashes and reboots left on this host, and remove it: what was found, minus what is live.
+
+What a running container needs is known from OVSDB and the kernel alone; Podman is not asked, which may hold
+its lock. Nobody is kept from starting or ending containers meanwhile, so whatever is removed is decided about
+once more, where nobody can be faster: in the transaction, under the lock, or on the very interface.
+"""
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+from . import dns, firewall, firewalld, links, stale, sweep, sysctls
+from .errors import Deadline, Failures, GeneveError
+from .found import Bridge, Found, Line, Link, Port, Settings
+from .log import logger
+from .model import Network
+from .naming import OWNER
+from .options import UNMANAGED
+from .ovsdb import START_IT
+from .stale import Thing
+
+DEADLINE = 30.0  # seconds for all removals, on a host full of leftovers
+LOOK = 10.0  # seconds for one look at the host
+GRACE = 15.0  # seconds; longer than an attach with its undo, or a detach, takes
+FOLLOW_MAX = 5.0  # seconds that ovs-vswitchd gets to follow
+
+
+@dataclass(frozen=True)
+class Report:
+    """What is stale, and what of it was removed; `error` is what kept us from more."""
+
+    things: tuple[Thing, ...]
+    removed: frozenset[Thing] = frozenset()
+    error: GeneveError | None = None
+
+
+def gc(
+    networks: Iterable[Network], environ: Mapping[str, str], *, apply: bool, wait: Callable[[float, int], None]
+) -> Report:
+    """Find what is stale, and with `apply` remove it; `networks` are Podman's.
+
+    `wait` is called, with the seconds and with how many things it is about, when there is something of which
+    only time tells whether it is stale. Raises GeneveError when the host cannot be looked at.
+    """
+    ours = [network for network in networks if network.driver == OWNER and network.options.get("mode") != UNMANAGED]
+    host = _Host(ours, environ)
+    sweep.check_namespace(environ)
+    things = stale.find_stale(host.look())
+    doubtful = [thing for thing in things if thing.kind not in stale.CERTAIN]
+    if doubtful:
+        wait(GRACE, len(doubtful))
+        things = stale.confirmed(things, stale.find_stale(host.look()))
+    if not apply or not things:
+        return Report(tuple(things))
+    error = None
+    try:
+        _remove(things, host)
+    except GeneveError as failure:
+        error = failure
+    return _outcome(things, host, error)
+
+
+def _outcome(things: list[Thing], host: "_Host", error: GeneveError | None) -> Report:
+    """What became of them, by another look. What somebody uses by now was not stale after all."""
+    try:
+        now = {thing.key: thing.reason for thing in stale.judge(host.look())}
+    except GeneveError as unseen:
+        return Report(tuple(things), error=error or unseen)
+    still = [thing for thing in things if thing.key not in now or now[thing.key]]
+    return Report(tuple(still), frozenset(thing for thing in still if thing.key not in now), error)
+
+
+class _Host:
+    """This host, looked at as often as needed; each time anew, since a connection may miss what comes after it."""
+
+    def __init__(self, networks: Collection[Network], environ: Mapping[str, str]) -> None:
+        self.networks = networks
+        self.environ = environ
+        self._boot_id = sysctls.boot_id()
+
+    def look(self) -> Found:
+        """Everything; what follows the rows of OVSDB when a container starts before them, so that they explain it."""
+        deadline = Deadline(LOOK)
+        chains = firewall.find_chains(deadline)
+        outside = Found(
+            self._boot_id,
+            chains=chains or (),
+            has_table=chains is not None,
+            lines=dns.find_lines(),
+            has_resolver=dns.has_instance(),
+            settings=sysctls.find_files(),
+            unfinished=dns.find_unfinished() + sysctls.find_unfinished(),
+        )
+        return self.look_inside(outside)
+
+    def look_inside(self, outside: Found | None = None) -> Found:
+        """What says which containers are live; interfaces come last, for they are there before the rows are."""
+        outside = outside or Found(self._boot_id)
+        with sweep.connect(self.environ, Deadline(LOOK)) as ovs:
+            ports, bridges = ovs.find_all()
+        seen = links.find_all([port.name for port in ports])
+        named = tuple((network.bridge, network.name) for network in self.networks if network.bridge)
+        return replace(outside, ports=ports, bridges=bridges, links=seen, networks=named)
+
+    def has_bridge(self, network: Network) -> bool:
+        """Whether the network has its bridge here just now."""
+        return any(bridge.name == network.bridge and bridge.is_ours for bridge in self.look_inside().bridges)
+
+    def still(self, things: Iterable[Thing], **outside: Any) -> Iterator[Thing]:
+        """Those of the things that are stale now, when there is this `outside` of OVSDB and the interfaces."""
+        known = {thing.key for thing in things}
+        found = replace(self.look_inside(), **outside)
+        return (thing for thing in stale.find_stale(found) if thing.key in known)
+
+
+def _remove(things: list[Thing], host: _Host) -> None:
+    """Everything, in this order; a step that fails does not stop the next."""
+    deadline = Deadline(DEADLINE)
+    with Failures() as failures:
+        for step in (_remove_from_switch, _remove_interfaces, _remove_rules, _remove_names, _remove_files):
+            with failures.collected():
+                step(things, host, deadline)
+
+
+def _remove_from_switch(things: list[Thing], host: _Host, deadline: Deadline) -> None:
+    """Ports, with the last of a bridge the bridge, with that its tunnels and what is left of its interface."""
+    ports = [thing.what for thing in things if isinstance(thing.what, Port)]
+    going = {thing.name for thing in things if isinstance(thing.what, Bridge)}
+    touched = sorted({port.bridge for port in ports} | going)
+    if not touched:
+        return
+    with sweep.connect(host.environ, deadline) as ovs, Failures() as failures:
+        next_cfg = 0
+        for bridge in touched:
+            with failures.collected():
+                rows = [port.row for port in ports if port.bridge == bridge]
+                next_cfg = max(next_cfg, ovs.remove(bridge, rows, with_bridge=bridge in going, deadline=deadline))
+        if not ovs.has_completed(next_cfg, Deadline(min(FOLLOW_MAX, deadline.remaining()))):
+            logger.warning("ovs-vswitchd does not follow; %s", START_IT)
+        for bridge in going:
+            with failures.collected():
+                if not ovs.has_bridge(bridge):
+                    links.remove_tap(bridge)  # see leave.py
+
+
+def _remove_interfaces(things: list[Thing], host: _Host, _: Deadline) -> None:
+    wanted = [thing for thing in things if isinstance(thing.what, Link)]
+    with Failures() as failures:
+        for thing in host.still(wanted) if wanted else ():
+            assert isinstance(thing.what, Link)
+            with failures.collected():
+                links.remove_found(thing.what.index, thing.name)
+
+
+def _remove_rules(things: list[Thing], host: _Host, deadline: Deadline) -> None:
+    wanted = [thing for thing in things if thing.kind in (stale.CHAIN, stale.TABLE)]
+
+    def find_stale(chains: Collection[str]) -> Collection[str]:
+        return {thing.name for thing in host.still(wanted, chains=tuple(chains))}
+
+    if wanted:
+        firewall.remove_chains(find_stale, deadline)
+        gone = {thing.network for thing in wanted if not thing.container_id}
+        _distrust([network for network in host.networks if network.name in gone], host, deadline)
+
+
+def _distrust(networks: Iterable[Network], host: _Host, deadline: Deadline) -> None:
+    """Take the networks' subnets out of firewalld's zone; put back those of a network that somebody joins meanwhile."""
+    if not firewalld.is_installed():
+        return
+    for network in networks:
+        routed = [subnet.subnet for subnet in network.subnets if subnet.is_routed_here]
+        if not host.has_bridge(network):
+            firewalld.remove_trusted(routed, deadline)
+            if host.has_bridge(network):
+                firewalld.ensure_trusted(routed, deadline)
+
+
+def _remove_names(things: list[Thing], host: _Host, _: Deadline) -> None:
+    wanted = [thing for thing in things if thing.kind in (stale.NAMES, stale.RESOLVER)]
+
+    def find_stale(lines: Iterable[Line]) -> Iterable[Line]:
+        found = host.still(wanted, lines=tuple(lines))
+        return [thing.what for thing in found if isinstance(thing.what, Line)]
+
+    if wanted or any(thing.what in dns.find_unfinished() for thing in things):
+        dns.remove_lines(find_stale)
+
+
+def _remove_files(things: list[Thing], host: _Host, _: Deadline) -> None:
+    with Failures() as failures:
+        for thing in things:
+            with failures.collected():
+                if isinstance(thing.what, Settings):
+                    sysctls.remove_file(thing.what, partial(_is_needed, thing, thing.what, host))
+                elif thing.what in sysctls.find_unfinished():
+                    sysctls.remove_unfinished(thing.name)
+
+
+def _is_needed(thing: Thing, file: Settings, host: _Host) -> bool:
+    return not any(host.still([thing], settings=(file,)))
