@@ -4,7 +4,7 @@
 import dataclasses
 import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 from . import dns, firewall, firewalld, links, neighbours, podman, switch, sysctls
@@ -77,6 +77,8 @@ def attach(
             _open(plan, environ, deadline, is_first=is_first)
         ovs.wait_attached(plan, next_cfg, deadline)
 
+        if bystander is not None and bystander.is_cut_off():
+            bystander = None  # the bridge went with its last container, and is back with this one
         if plan.detect_conflicts and bystander is None:
             announcer.probe()  # the answers come in while the next steps are made
         with timed("gateway"):
@@ -118,16 +120,17 @@ def _bystander(plan: AttachPlan, *, comes_back: bool) -> Iterator[neighbours.Nei
 
     None where that is not possible: the bridge is not there yet, has no address, is not ours, or in another VLAN.
     """
-    bridge = plan.bridge
-    if bridge.managed and bridge.vlan == plan.veth.vlan and links.is_up(bridge.name):
-        with neighbours.open_socket(plan.veth, bridge.name) as bystander:
-            if comes_back:
-                bystander.call()  # so that there are flows from before
-            if plan.detect_conflicts:
-                bystander.probe()
-            yield bystander
-    else:
-        yield None
+    bridge, bystander = plan.bridge, None
+    with ExitStack() as stack:
+        if bridge.managed and bridge.vlan == plan.veth.vlan and links.is_up(bridge.name):
+            with suppress(GeneveError):  # the bridge may be going right now, with its last container
+                socket = stack.enter_context(neighbours.open_socket(plan.veth, bridge.name))
+                if comes_back:
+                    socket.call()  # so that there are flows from before
+                if plan.detect_conflicts:
+                    socket.probe()
+                bystander = socket
+        yield bystander
 
 
 def _open(plan: AttachPlan, environ: Mapping[str, str], deadline: Deadline, *, is_first: bool) -> None:

@@ -63,6 +63,10 @@ class Neighbours:
         self._prober, *self._callers = (b"\x02" + os.urandom(5) for _ in range(1 + CALLERS))  # local, unicast
         self._probed = time.monotonic()
 
+    def is_cut_off(self) -> bool:
+        """Whether the interface has gone, or is down; whatever has its name by now is another one."""
+        return self._raw.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) != 0
+
     def probe(self) -> None:
         """Ask all hosts whether they have one of our addresses."""
         self._probed = time.monotonic()

@@ -401,6 +401,17 @@ def test_an_interface_that_is_not_there_or_goes_down_is_an_error() -> None:
 
 
 @pytest.mark.usefixtures("cable")
+def test_one_whose_interface_has_gone_is_cut_off_also_when_another_one_has_its_name() -> None:
+    """As the bridge's goes with its last container, and comes back with the next."""
+    with opened() as neighbours:
+        assert not neighbours.is_cut_off()
+        ip("-n", NEAR, "link", "del", "eth1")
+        ip("-n", NEAR, "link", "add", "eth1", "type", "bridge")
+        ip("-n", NEAR, "link", "set", "eth1", "up")
+        assert neighbours.is_cut_off()
+
+
+@pytest.mark.usefixtures("cable")
 def test_the_container_hears_who_calls_it(caplog: pytest.LogCaptureFixture) -> None:
     with opened(FAR) as bystander, opened(NEAR) as container, caplog.at_level("DEBUG", "geneve-ovs"):
         bystander.wait_reached(container, PATIENCE)
