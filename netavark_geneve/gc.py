@@ -6,10 +6,10 @@ its lock. Nobody is kept from starting or ending containers meanwhile, so whatev
 once more, where nobody can be faster: in the transaction, under the lock, or on the very interface.
 """
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from . import dns, firewall, firewalld, links, stale, sweep, sysctls
 from .errors import Deadline, Failures, GeneveError
@@ -25,6 +25,7 @@ DEADLINE = 30.0  # seconds for all removals, on a host full of leftovers
 LOOK = 10.0  # seconds for one look at the host
 GRACE = 15.0  # seconds; longer than an attach with its undo, or a detach, takes
 FOLLOW_MAX = 5.0  # seconds that ovs-vswitchd gets to follow
+What = TypeVar("What", str, Line, Link, Settings)
 
 
 @dataclass(frozen=True)
@@ -48,9 +49,10 @@ def gc(
     host = _Host(ours, environ)
     sweep.check_namespace(environ)
     things = stale.find_stale(host.look())
-    doubtful = [thing for thing in things if thing.kind not in stale.CERTAIN]
+    doubtful = [thing for thing in things if not thing.is_of_switch]
     if doubtful:
         wait(GRACE, len(doubtful))
+    if things:
         things = stale.confirmed(things, stale.find_stale(host.look()))
     if not apply or not things:
         return Report(tuple(things))
@@ -108,11 +110,11 @@ class _Host:
         """Whether the network has its bridge here just now."""
         return any(bridge.name == network.bridge and bridge.is_ours for bridge in self.look_inside().bridges)
 
-    def still(self, things: Iterable[Thing], **outside: Any) -> Iterator[Thing]:
-        """Those of the things that are stale now, when there is this `outside` of OVSDB and the interfaces."""
+    def still(self, things: Iterable[Thing], what: type[What], **outside: Any) -> list[What]:
+        """Of the things those of this type that are stale now, when there is this `outside` of OVSDB and the links."""
         known = {thing.key for thing in things}
-        found = replace(self.look_inside(), **outside)
-        return (thing for thing in stale.find_stale(found) if thing.key in known)
+        found = stale.find_stale(replace(self.look_inside(), **outside))
+        return [thing.what for thing in found if thing.key in known and isinstance(thing.what, what)]
 
 
 def _remove(things: list[Thing], host: _Host) -> None:
@@ -146,23 +148,16 @@ def _remove_from_switch(things: list[Thing], host: _Host, deadline: Deadline) ->
 
 
 def _remove_interfaces(things: list[Thing], host: _Host, _: Deadline) -> None:
-    wanted = [thing for thing in things if isinstance(thing.what, Link)]
     with Failures() as failures:
-        for thing in host.still(wanted) if wanted else ():
-            assert isinstance(thing.what, Link)
+        for link in host.still(things, Link) if _any(things, stale.INTERFACE) else ():
             with failures.collected():
-                links.remove_found(thing.what.index, thing.name)
+                links.remove_found(link.index, link.name)
 
 
 def _remove_rules(things: list[Thing], host: _Host, deadline: Deadline) -> None:
-    wanted = [thing for thing in things if thing.kind in (stale.CHAIN, stale.TABLE)]
-
-    def find_stale(chains: Collection[str]) -> Collection[str]:
-        return {thing.name for thing in host.still(wanted, chains=tuple(chains))}
-
-    if wanted:
-        firewall.remove_chains(find_stale, deadline)
-        gone = {thing.network for thing in wanted if not thing.container_id}
+    if _any(things, stale.CHAIN, stale.TABLE):
+        firewall.remove_chains(lambda chains: host.still(things, str, chains=tuple(chains)), deadline)
+        gone = {thing.network for thing in things if thing.kind == stale.CHAIN and not thing.container_id}
         _distrust([network for network in host.networks if network.name in gone], host, deadline)
 
 
@@ -179,14 +174,8 @@ def _distrust(networks: Iterable[Network], host: _Host, deadline: Deadline) -> N
 
 
 def _remove_names(things: list[Thing], host: _Host, _: Deadline) -> None:
-    wanted = [thing for thing in things if thing.kind in (stale.NAMES, stale.RESOLVER)]
-
-    def find_stale(lines: Iterable[Line]) -> Iterable[Line]:
-        found = host.still(wanted, lines=tuple(lines))
-        return [thing.what for thing in found if isinstance(thing.what, Line)]
-
-    if wanted or any(thing.what in dns.find_unfinished() for thing in things):
-        dns.remove_lines(find_stale)
+    if _any(things, stale.NAMES, stale.RESOLVER) or any(thing.what in dns.find_unfinished() for thing in things):
+        dns.remove_lines(lambda lines: host.still(things, Line, lines=tuple(lines)))
 
 
 def _remove_files(things: list[Thing], host: _Host, _: Deadline) -> None:
@@ -200,4 +189,8 @@ def _remove_files(things: list[Thing], host: _Host, _: Deadline) -> None:
 
 
 def _is_needed(thing: Thing, file: Settings, host: _Host) -> bool:
-    return not any(host.still([thing], settings=(file,)))
+    return not host.still([thing], Settings, settings=(file,))
+
+
+def _any(things: Iterable[Thing], *kinds: str) -> bool:
+    return any(thing.kind in kinds for thing in things)

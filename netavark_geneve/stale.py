@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Decide what on this host serves no container any more. Pure: what was found in, judgement out."""
 
-import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -10,9 +9,8 @@ from .found import Bridge, Found, Line, Link, Port, Settings
 PORT, BRIDGE, INTERFACE, CHAIN, TABLE = "port", "bridge", "interface", "chain", "table"
 NAMES, RESOLVER, FILE = "names", "resolver", "file"
 TABLE_NAME, RESOLVER_NAME = "inet netavark_geneve", "aardvark-dns"
-CERTAIN = (PORT, BRIDGE)  # what stands in OVSDB is there whole or not at all
+NO_NETWORK, NO_CONTAINER = "its network has no container here", "its container is not on that network"
 ID_SHOWN = 12  # digits of a container's id, as Podman shows them and as aliases and chains carry them
-_CHAIN = re.compile(r"(?:network|resolver)/(?P<network>[^/]+)|published/(?P<bridge>[^/]+)/(?P<container>[^/]+)")
 
 
 @dataclass(frozen=True)
@@ -37,6 +35,11 @@ class Thing:
                 return self.kind, what
 
     @property
+    def is_of_switch(self) -> bool:
+        """Whether it stands in OVSDB, where it is there whole or not at all."""
+        return self.kind in (PORT, BRIDGE)
+
+    @property
     def short_id(self) -> str:
         return self.container_id[:ID_SHOWN]
 
@@ -52,39 +55,37 @@ def find_stale(found: Found) -> list[Thing]:
     return [thing for thing in judge(found) if thing.reason]
 
 
-def confirmed(before: Collection[Thing], now: Iterable[Thing]) -> list[Thing]:
-    """What is stale for certain, and what was so `before` and still is.
+def confirmed(before: Iterable[Thing], now: Iterable[Thing]) -> list[Thing]:
+    """What was stale `before` and still is.
 
-    Of what is not in OVSDB a part is there before the rows of a container that starts, and another part after
-    those of one that ends: it is only left over if it stays.
+    Of a container that starts a part is there before its rows in OVSDB, of one that ends another part after them,
+    and its port for a moment after its interface was seen to be gone. What is left over stays.
     """
     known = {thing.key for thing in before}
-    return [thing for thing in now if thing.kind in CERTAIN or thing.key in known]
+    return [thing for thing in now if thing.key in known]
 
 
 def judge(found: Found) -> Iterator[Thing]:
     """Everything that is ours, with what nobody needs told from the rest."""
     links = {link.name: link for link in found.links}
-    ports = [_port(port, links.get(port.name), found.boot_id) for port in found.ports]
-    live = [port for port, thing in zip(found.ports, ports, strict=True) if not thing.reason]
-    bridges = [_bridge(bridge, live) for bridge in found.bridges if bridge.is_ours]
-    used = {thing.name for thing in bridges if not thing.reason}
-    named = dict(found.networks) | {bridge.name: bridge.network for bridge in found.bridges if bridge.is_ours}
-    yield from ports
-    yield from bridges
+    reasons = {port: _why_not(port, links.get(port.name), found.boot_id) for port in found.ports}
+    live = [port for port, reason in reasons.items() if not reason]
+    occupied = {port.bridge for port in live}
+    ours = [bridge for bridge in found.bridges if bridge.is_ours]
+    used = {bridge.name for bridge in ours if bridge.has_others or bridge.name in occupied}
+    named = dict(found.networks) | {bridge.name: bridge.network for bridge in ours}
+    for port, reason in reasons.items():
+        yield Thing(PORT, port.name, port, reason, port.network, port.container_id, port.container)
+    for bridge in ours:
+        reason = None if bridge.name in used else "no container is on it"
+        yield Thing(BRIDGE, bridge.name, bridge, reason, bridge.network)
     yield from _interfaces(found, {port.name for port in live})
     yield from _rules(found, used, live, named)
     yield from _names(found, live)
     for file in found.settings:
-        reason = None if file.bridge in used else "its network has no container here"
-        yield Thing(FILE, file.path, file, reason, network=named.get(file.bridge, ""))
+        yield Thing(FILE, file.path, file, None if file.bridge in used else NO_NETWORK, named.get(file.bridge, ""))
     for path in found.unfinished:
         yield Thing(FILE, path, path, "whoever wrote it never finished")
-
-
-def _port(port: Port, link: Link | None, boot_id: str) -> Thing:
-    reason = _why_not(port, link, boot_id)
-    return Thing(PORT, port.name, port, reason, port.network, port.container_id, port.container)
 
 
 def _why_not(port: Port, link: Link | None, boot_id: str) -> str | None:
@@ -97,11 +98,6 @@ def _why_not(port: Port, link: Link | None, boot_id: str) -> str | None:
     if owner and (owner.container_id, owner.interface) == (port.container_id[:ID_SHOWN], port.interface):
         return None
     return "its interface is gone"
-
-
-def _bridge(bridge: Bridge, live: Iterable[Port]) -> Thing:
-    is_used = bridge.has_others or any(port.bridge == bridge.name for port in live)
-    return Thing(BRIDGE, bridge.name, bridge, None if is_used else "no container is on it", network=bridge.network)
 
 
 def _interfaces(found: Found, in_use: Collection[str]) -> Iterator[Thing]:
@@ -123,16 +119,15 @@ def _rules(found: Found, used: Collection[str], live: Iterable[Port], named: Map
     """The chains of the packet filter, and the table that has none."""
     containers = {(port.bridge, port.container_id[:ID_SHOWN]) for port in live}
     for name in found.chains:
-        parts = _CHAIN.fullmatch(name)
-        if parts is None:
-            continue
-        if parts["network"]:
-            reason = None if parts["network"] in used else "its network has no container here"
+        kind, _, rest = name.partition("/")
+        bridge, _, container = rest.partition("/")
+        if kind == "published" and container:
+            reason = None if (bridge, container) in containers else NO_CONTAINER
+        elif kind in ("network", "resolver") and not container:
+            reason = None if bridge in used else NO_NETWORK
         else:
-            is_live = (parts["bridge"], parts["container"]) in containers
-            reason = None if is_live else "its container is not on that network"
-        bridge = parts["network"] or parts["bridge"]
-        yield Thing(CHAIN, name, name, reason, named.get(bridge, ""), parts["container"] or "")
+            continue  # somebody else's
+        yield Thing(CHAIN, name, name, reason, named.get(bridge, ""), container)
     if found.has_table:
         yield Thing(TABLE, TABLE_NAME, TABLE_NAME, None if found.chains else "it serves no network")
 
@@ -141,7 +136,7 @@ def _names(found: Found, live: Iterable[Port]) -> Iterator[Thing]:
     """What the resolver knows, and the resolver that knows nothing."""
     containers = {(port.network, port.container_id) for port in live}
     for line in found.lines:
-        reason = None if (line.network, line.container_id) in containers else "its container is not on that network"
+        reason = None if (line.network, line.container_id) in containers else NO_CONTAINER
         yield Thing(NAMES, line.names or "(none)", line, reason, line.network, line.container_id)
     if found.has_resolver:
         yield Thing(RESOLVER, RESOLVER_NAME, RESOLVER_NAME, None if found.lines else "it has no names to answer for")

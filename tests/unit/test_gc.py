@@ -230,6 +230,12 @@ def test_container_that_was_just_ending_is_not_told(host: Host) -> None:
     assert report == gc.Report(())
 
 
+def test_port_that_went_just_before_its_interface_was_looked_for_is_not_told(host: Host) -> None:
+    host.now = replace(INSIDE, links=(TAP,))
+    host.after = lambda: setattr(host, "now", EMPTY)
+    assert collect() == (gc.Report(()), [])
+
+
 @pytest.mark.parametrize("left", ["links", "chains", "lines", "settings"])
 def test_what_a_container_needs_that_starts_at_the_last_moment_stays(host: Host, left: str) -> None:
     """The decision that counts is made when nobody can come in between."""
@@ -306,9 +312,11 @@ def test_without_a_database_nothing_is_known_and_nothing_done(host: Host) -> Non
 
 def test_database_that_goes_away_in_between_is_told_with_what_was_found(host: Host) -> None:
     host.now = replace(EMPTY, ports=(PORT,))
+    looks = iter("ab")
 
     def go() -> None:
-        host.broken = {"connect": GeneveError("no OVSDB socket")}
+        if next(looks) == "b":
+            host.broken = {"connect": GeneveError("no OVSDB socket")}
 
     host.after = go
     report, _ = collect()

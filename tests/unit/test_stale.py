@@ -149,7 +149,7 @@ def test_chain_that_somebody_else_made_in_our_table_is_not_judged() -> None:
 
 
 class TestConfirmed:
-    """What is outside of OVSDB is only stale when it stays so."""
+    """What is stale stays so."""
 
     GONE = replace(LIVE, ports=(), bridges=(), links=(LINK,))
 
@@ -168,9 +168,10 @@ class TestConfirmed:
         seen = confirmed(find_stale(self.GONE), find_stale(again))
         assert "interface" not in {thing.kind for thing in seen}
 
-    def test_what_stands_in_the_database_is_certain_at_once(self) -> None:
-        things = find_stale(replace(LIVE, links=()))
-        assert [thing.kind for thing in confirmed([], things)] == ["port", "bridge"]
+    def test_container_that_came_back_has_more_than_the_port_that_it_left(self) -> None:
+        left = replace(PORT, row=UUID(int=9), name="veth9")
+        assert [thing.name for thing in find_stale(replace(LIVE, ports=(PORT, left)))] == ["veth9"]
+        assert [thing.name for thing in find_stale(replace(LIVE, ports=(left, PORT)))] == ["veth9"]
 
 
 # The boot that is in the tags of a container's port, if it has one, and whether it has its interface.
