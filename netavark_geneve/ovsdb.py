@@ -28,23 +28,23 @@ SOCKET = "db.sock"
 RUNDIR = "/run/openvswitch"
 RUNDIR_VARIABLE = "OVS_RUNDIR"  # as Open vSwitch's own tools
 Conditions = Mapping[str, list[Any]]  # by table
+EVERY = [True]  # the condition that every row meets
 COMMIT_MIN = 0.5  # seconds that a transaction gets, even when the deadline has passed
 START_IT = "is Open vSwitch running? (systemctl start openvswitch-switch or openvswitch)"
 
 
 @contextmanager
 def connected(
-    environ: Mapping[str, str], deadline: Deadline, *, bridges: list[Any], ports: list[Any], pool: "Pool | None" = None
+    environ: Mapping[str, str], deadline: Deadline, conditions: Conditions, *, pool: "Pool | None" = None
 ) -> "Iterator[Replica]":
-    """Replicate only the rows that meet one of these conditions (conditional monitoring, ovsdb-server(7) §4.1.12).
+    """Replicate of each table only the rows that meet one of its conditions.
 
-    By a connection of the `pool`, if it has one. Raises GeneveError at once when there is no socket, and at the
-    deadline when nobody answers.
+    That is conditional monitoring, ovsdb-server(7) §4.1.12. By a connection of the `pool`, if it has one. Raises
+    GeneveError at once when there is no socket, and at the deadline when nobody answers.
     """
     path = os.path.join(environ.get(RUNDIR_VARIABLE, RUNDIR), SOCKET)
     if not os.path.exists(path):
         raise GeneveError(f"no OVSDB socket {path}; {START_IT}")
-    conditions = {"Bridge": bridges, "Port": ports, "Interface": ports}
     with timed("OVSDB connection"):
         api = (pool and pool.take(conditions)) or _connect(path, conditions, deadline)
     try:
@@ -56,7 +56,7 @@ def connected(
         api.close()
 
 
-def _connect(path: str, conditions: "Conditions", deadline: Deadline) -> "Replica":
+def _connect(path: str, conditions: Conditions, deadline: Deadline) -> "Replica":
     helper = SchemaHelper(schema_json=OPEN_VSWITCH)
     helper.register_all()
     idl = _Idl(f"unix:{path}", helper)
@@ -78,7 +78,7 @@ class Pool:
         self._idle: list[Replica] = []
         self._lock = threading.Lock()
 
-    def take(self, conditions: "Conditions") -> "Replica | None":
+    def take(self, conditions: Conditions) -> "Replica | None":
         """A connection that now replicates these rows; None when there is none that works."""
         while True:
             with self._lock:

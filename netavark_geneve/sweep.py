@@ -13,10 +13,9 @@ from ovs.db.idl import Transaction
 from . import naming
 from .errors import Deadline, GeneveError
 from .found import Bridge, Port
-from .ovsdb import RUNDIR, RUNDIR_VARIABLE, Change, Replica, connected
+from .ovsdb import EVERY, RUNDIR, RUNDIR_VARIABLE, Change, Replica, connected
 
 DAEMON = "ovs-vswitchd"
-EVERY = [True]  # the condition that every row meets
 
 
 class Sweeper:
@@ -62,7 +61,7 @@ class Sweeper:
 @contextmanager
 def connect(environ: Mapping[str, str], deadline: Deadline) -> Iterator[Sweeper]:
     """Connect to this host's OVSDB; what is there when this is called is seen."""
-    with connected(environ, deadline, bridges=EVERY, ports=EVERY) as api:
+    with connected(environ, deadline, {"Bridge": EVERY, "Port": EVERY, "Interface": EVERY}) as api:
         yield Sweeper(api)
 
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Open vSwitch's side of an attach: bridge, tunnels and port in one OVSDB transaction."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -11,9 +11,10 @@ from . import naming
 from .errors import Deadline, GeneveError
 from .log import timed
 from .model import AttachPlan, Bridge, Tunnel
-from .ovsdb import Change, Pool, Replica, connected, named, no_answer, tagged
+from .ovsdb import EVERY, Change, Pool, Replica, connected, named, no_answer, tagged
 
 FOLLOW_MAX = 5.0  # seconds that a detach waits for ovs-vswitchd, which will follow in its time
+BROKEN = ["ofport", "==", -1]  # the interfaces that ovs-vswitchd could not set up, mostly since there is no such device
 _HINTS = {  # what ovs-vswitchd says, and what it means for us
     "File exists": "another tunnel has the same VNI, peer and port; choose another --opt vni=, the same on every host",
     "Invalid argument": "an interface of that name may exist already; choose another --interface-name",
@@ -23,8 +24,9 @@ _HINTS = {  # what ovs-vswitchd says, and what it means for us
 class Switch:
     """A connection that sees one network's bridge and tunnels and one container's port."""
 
-    def __init__(self, api: Replica) -> None:
+    def __init__(self, api: Replica, ports: Sequence[Any] = ()) -> None:
         self._api = api
+        self._ports = ports  # the conditions of those that it sees
 
     def find_port(self, tags: Mapping[str, str]) -> str | None:
         """The name of this attachment's port, also one that an attempt left which was killed."""
@@ -33,8 +35,18 @@ class Switch:
             return None if row is None else str(row.name)
 
     def attach(self, plan: AttachPlan, deadline: Deadline) -> int:
-        """Ensure bridge and tunnels and add the container's port; the number of the configuration to wait for."""
+        """Ensure bridge and tunnels and add the container's port; the number of the configuration to wait for.
+
+        What containers left on any bridge before the last boot goes. It is seen by its interfaces, which are broken.
+        """
         with timed("ovsdb-server"):
+            boot_id = plan.port_tags["boot-id"]
+            with self._api.ovsdb_connection.lock:
+                interfaces = self._api.all_tagged("Interface", naming.CONTAINER_ROLE)
+                has_rebooted = any(_is_earlier(self._api, row, boot_id) for row in interfaces)
+            everything = {"Bridge": EVERY, "Port": [*self._ports, tagged(naming.CONTAINER_ROLE)]}
+            if has_rebooted and not self._api.look_at(everything, deadline):
+                raise no_answer(deadline)
             return self._api.submit(_Attach(self._api, plan), deadline)
 
     def wait_attached(self, plan: AttachPlan, next_cfg: int, deadline: Deadline) -> None:
@@ -127,15 +139,16 @@ def connect(
         *([named(port)] if port else []),
     ]
     bridges = [named(bridge), tagged({"owner": naming.OWNER})]
-    with connected(environ, deadline, bridges=bridges, ports=own, pool=pool) as api:
-        yield Switch(api)
+    conditions = {"Bridge": bridges, "Port": own, "Interface": [*own, BROKEN]}
+    with connected(environ, deadline, conditions, pool=pool) as api:
+        yield Switch(api, own)
 
 
 @contextmanager
 def connect_all(environ: Mapping[str, str], deadline: Deadline) -> Iterator[Switch]:
     """Connect to look at everything that is ours."""
     ours = [tagged({"owner": naming.OWNER})]
-    with connected(environ, deadline, bridges=ours, ports=ours) as api:
+    with connected(environ, deadline, {"Bridge": ours, "Port": ours, "Interface": ours}) as api:
         yield Switch(api)
 
 
@@ -150,9 +163,10 @@ class _Attach(Change):
         self._check_vni()
         bridge = self._ensure_bridge(txn)
         self._ensure_tunnels(txn, bridge)
-        stale = self.api.find_tagged("Port", _identity(plan.port_tags))
-        if stale is not None:  # of an attempt that was killed half-way
-            bridge.delvalue("ports", stale.uuid)
+        own, boot_id = _identity(plan.port_tags).items(), plan.port_tags["boot-id"]
+        for row in self.api.all_tagged("Port", naming.CONTAINER_ROLE):
+            if own <= row.external_ids.items() or _is_earlier(self.api, row, boot_id):
+                _remove_port(self.api, row)  # an attempt that was killed half-way, or a boot, left it
         port = _insert_port(txn, plan.veth.name, plan.port_tags)
         # transient: Fedora's and RHEL's Open vSwitch drop such ports at boot by themselves
         port.other_config = {"transient": "true"}
@@ -260,9 +274,8 @@ class _Drop(Change):
 
     def run_idl(self, txn: Transaction) -> None:
         port = self.api.find_named("Port", self.port)
-        for bridge in self.api.tables["Bridge"].rows.values():
-            if port is not None and port.uuid in bridge.ports:
-                bridge.delvalue("ports", port.uuid)
+        if port is not None:
+            _remove_port(self.api, port)
 
 
 def _is_deserted(api: Replica, bridge_name: str, tags: Mapping[str, str]) -> bool:
@@ -272,6 +285,18 @@ def _is_deserted(api: Replica, bridge_name: str, tags: Mapping[str, str]) -> boo
         return False
     leaving = {row.uuid for row in api.all_tagged("Port", _identity(tags))}
     return set(bridge.ports) <= api.own_ports(bridge) | leaving
+
+
+def _is_earlier(api: Replica, row: Any, boot_id: str) -> bool:
+    """Whether a container's row is of an earlier boot."""
+    return bool(api.value(row, "external_ids").get("boot-id", boot_id) != boot_id)
+
+
+def _remove_port(api: Replica, port: Any) -> None:
+    """Off whatever bridge it is on."""
+    for bridge in api.tables["Bridge"].rows.values():
+        if port.uuid in bridge.ports:
+            bridge.delvalue("ports", port.uuid)
 
 
 def _insert_port(txn: Transaction, name: str, tags: Mapping[str, str]) -> Any:

@@ -4,11 +4,13 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from netavark_geneve import links
 from netavark_geneve.errors import GeneveError
+from netavark_geneve.ovsdb import Replica
 
 from .conftest import attach, connect, detach, make_plan, make_veth, plug, ports, vsctl
 
@@ -150,9 +152,61 @@ def test_only_the_rows_of_one_request_are_replicated() -> None:
         attach(make_plan(number))
 
     with connect(make_plan(31)) as ovs:
-        names = {row.name for row in ovs._api.tables["Port"].rows.values()}
+        names = [row.name for table in ("Port", "Interface") for row in ovs._api.tables[table].rows.values()]
 
-    assert names == {"ovs_net1", "gv7-2", "gv7-3"}
+    assert sorted(names) == ["gv7-2", "gv7-2", "gv7-3", "gv7-3", "ovs_net1", "ovs_net1"]
+
+
+def test_what_containers_left_before_the_last_boot_goes_with_the_next_attach() -> None:
+    """From all bridges, whether anybody uses them again or not; this boot's containers stay."""
+    runs, other, comes = make_plan(1), make_plan(2, network="net2", vni=8), make_plan(3)
+    for plan in (runs, other):
+        attach(plan)
+    vsctl("add-br", "theirs", "--", "set", "Bridge", "theirs", "datapath_type=netdev")
+    leave("ovs_net1", "left1", "earlier")
+    leave("ovs_net2", "left2", "earlier")
+    leave("theirs", "left3", "earlier")
+    leave("ovs_net1", "crashed", "boot")
+
+    attach(comes)
+
+    assert set(ports()) == {runs.veth.name, comes.veth.name, "crashed", "gv7-2", "gv7-3"}
+    assert set(ports("ovs_net2")) == {other.veth.name, "gv8-2", "gv8-3"}
+    assert ports("theirs") == []
+    for plan in (runs, other, comes):
+        links.remove_link(plan.veth.name)
+
+
+def test_ports_of_others_are_only_looked_at_after_a_boot(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[bool] = []
+    look_at = Replica.look_at
+
+    def count(self: Replica, *arguments: Any) -> bool:
+        looked.append(True)
+        return look_at(self, *arguments)
+
+    monkeypatch.setattr(Replica, "look_at", count)
+    plans = [make_plan(number) for number in (1, 2, 3)]
+    attach(plans[0])
+    leave("ovs_net1", "crashed", "boot")
+    attach(plans[1])
+    assert looked == []
+    leave("ovs_net1", "left", "earlier")
+    for _ in range(2):
+        attach(plans[2])
+        detach(plans[2])
+        assert looked == [True]
+    for plan in plans[:2]:
+        links.remove_link(plan.veth.name)
+
+
+def leave(bridge: str, name: str, boot_id: str) -> None:
+    """The rows of a container whose interface went with the kernel that had it, as the switch finds them."""
+    tags = ("owner=geneve-ovs", "role=container", f"container-id={name}", f"boot-id={boot_id}")
+    settings = [f"external_ids:{tag}" for tag in tags]
+    rows = ("--", "set", "Port", name, *settings, "--", "set", "Interface", name, *settings)
+    subprocess.run(("ovs-vsctl", "add-port", bridge, name, *rows), check=False, capture_output=True)
+    assert vsctl("get", "Interface", name, "ofport") == "-1"
 
 
 def test_attaches_and_detaches_from_many_processes_at_once_lose_nothing() -> None:
