@@ -3,11 +3,12 @@
 
 import dataclasses
 import os
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from typing import Any
 
-from . import dns, firewall, firewalld, links, neighbours, podman, switch, sysctls
+from . import dns, firewall, firewalld, links, podman, switch, sysctls
+from .arrival import arriving
 from .errors import Deadline, GeneveError, during
 from .kept import Kept
 from .leave import leave
@@ -19,9 +20,6 @@ from .plan import attach_result, plan_attach
 
 DEADLINE = 10.0  # seconds for one attach
 UNDO_DEADLINE = 3.0  # seconds more to undo it when it failed
-CONFLICT_WAIT = 0.005  # seconds in which another holder of an address has to answer; the steps meanwhile take longer
-CONFLICT_WAIT_COLD = 0.05  # the same, over new tunnels of the userspace datapath, which ask for their peers first
-REACHED_WAIT = 0.5  # seconds at most until the switch sends to the container what is for it
 
 
 def attach(
@@ -34,24 +32,18 @@ def attach(
     """
     deadline = Deadline(DEADLINE)
     with ExitStack() as stack, during(f"attach {container.name} to network {network.name}"):
-        options = parse(network.options)
-        mesh = find_mesh(options, own=None, deadline=deadline)
-        plan = plan_attach(
-            *(network, options, mesh, container),
-            boot_id=sysctls.boot_id(),
-            attempt=os.urandom(8).hex(),
-            dns_port=dns.port(environ),
-        )
+        plan = _plan(network, container, environ, deadline)
         resolver = _find_resolver(plan, environ)
         result = attach_result(network, plan, search_domains=dns.search_domains() if resolver else None)
         bridge, veth, tags = plan.bridge, plan.veth, plan.port_tags
         netns = stack.enter_context(links.namespace(netns_path))
-        ovs = stack.enter_context(
-            switch.connect(environ, deadline, bridge.name, tags, veth.name, pool=kept.pool if kept else None)
-        )
+        pool = kept.pool if kept else None
+        ovs = stack.enter_context(switch.connect(environ, deadline, bridge.name, tags, veth.name, pool=pool))
         found = ovs.find_datapath_type(bridge.name)  # goes before what the options say: a bridge may be the user's
         is_userspace = (bridge.datapath_type if found is None else found) == NETDEV
         veth = dataclasses.replace(veth, checksum_offload=not is_userspace)
+        comes_back = kept is None or kept.was_here_lately(network.id, container.addresses)
+        arrival = stack.enter_context(arriving(plan, comes_back=comes_back, is_userspace=is_userspace))
         undo = stack.enter_context(ExitStack())
 
         with timed("links"):
@@ -60,15 +52,14 @@ def attach(
                 leave(ovs, network, container, environ, deadline)
                 links.remove_link(left)
             is_first = not ovs.has_bridge(bridge.name, network.id)
-            comes_back = kept is None or kept.was_here_lately(network.id, container.addresses)
-            bystander = stack.enter_context(_bystander(plan, comes_back=comes_back))
+            arrival.look_from_bridge()
             links.ensure_name_free(veth)  # else the undo would remove what is somebody else's
             ovs.drop_port(veth.name, deadline)
             undo.callback(_undo, links.remove_link, veth.name)
             links.create_veth(veth, netns)
             with links.inside(netns):
                 links.set_up_container(veth)
-                announcer = stack.enter_context(neighbours.open_socket(veth))
+                arrival.listen()
 
         undo.callback(_undo, _leave, ovs, network, container, environ)
         sysctls.write(plan.gateway)
@@ -77,10 +68,7 @@ def attach(
             _open(plan, environ, deadline, is_first=is_first)
         ovs.wait_attached(plan, next_cfg, deadline)
 
-        if bystander is not None and bystander.is_cut_off():
-            bystander = None  # the bridge went with its last container, and is back with this one
-        if plan.detect_conflicts and bystander is None:
-            announcer.probe()  # the answers come in while the next steps are made
+        arrival.ask()  # the answers come in while the next steps are made
         with timed("gateway"):
             links.configure_bridge(bridge)
             sysctls.apply(plan.gateway, localhost=bool(plan.publication.ports))
@@ -88,16 +76,22 @@ def attach(
             if plan.names is not None and resolver is not None:
                 dns.ensure_names(plan.names, resolver, environ, deadline)
         with timed("addresses and announcement"):
-            if plan.detect_conflicts:
-                wait = CONFLICT_WAIT_COLD if is_userspace and bystander is None else CONFLICT_WAIT
-                (bystander or announcer).check_free(wait)
+            arrival.check_free()
             with links.inside(netns):
                 links.address_container(veth)
-            announcer.announce()
-            if bystander is not None and comes_back:
-                bystander.wait_reached(announcer, REACHED_WAIT)
+            arrival.announce()
         undo.pop_all()
     return result
+
+
+def _plan(network: Network, container: Container, environ: Mapping[str, str], deadline: Deadline) -> AttachPlan:
+    options = parse(network.options)
+    return plan_attach(
+        *(network, options, find_mesh(options, own=None, deadline=deadline), container),
+        boot_id=sysctls.boot_id(),
+        attempt=os.urandom(8).hex(),
+        dns_port=dns.port(environ),
+    )
 
 
 def _find_resolver(plan: AttachPlan, environ: Mapping[str, str]) -> str | None:
@@ -112,25 +106,6 @@ def _find_resolver(plan: AttachPlan, environ: Mapping[str, str]) -> str | None:
                 plan.names.network,
             )
     return program
-
-
-@contextmanager
-def _bystander(plan: AttachPlan, *, comes_back: bool) -> Iterator[neighbours.Neighbours | None]:
-    """Look at the container from the bridge's own port, and so ask for its addresses before its port is there.
-
-    None where that is not possible: the bridge is not there yet, has no address, is not ours, or in another VLAN.
-    """
-    bridge, bystander = plan.bridge, None
-    with ExitStack() as stack:
-        if bridge.managed and bridge.vlan == plan.veth.vlan and links.is_up(bridge.name):
-            with suppress(GeneveError):  # the bridge may be going right now, with its last container
-                socket = stack.enter_context(neighbours.open_socket(plan.veth, bridge.name))
-                if comes_back:
-                    socket.call()  # so that there are flows from before
-                if plan.detect_conflicts:
-                    socket.probe()
-                bystander = socket
-        yield bystander
 
 
 def _open(plan: AttachPlan, environ: Mapping[str, str], deadline: Deadline, *, is_first: bool) -> None:
