@@ -14,7 +14,7 @@ from .model import AttachPlan
 from .neighbours import Neighbours, open_socket
 
 CONFLICT_WAIT = 0.005  # seconds in which another holder of an address has to answer; the steps meanwhile take longer
-CONFLICT_WAIT_COLD = 0.05  # the same, over new tunnels of the userspace datapath, which ask for their peers first
+CONFLICT_WAIT_COLD = 0.02  # the same, over new tunnels of the userspace datapath, which ask for their peers first
 REACHED_WAIT = 0.5  # seconds at most until the switch sends to the container what is for it
 
 
@@ -44,7 +44,7 @@ class Arrival:
         bridge = self._plan.bridge
         if bridge.managed and bridge.vlan == self._plan.veth.vlan and links.is_up(bridge.name):
             with suppress(GeneveError):  # the bridge may be going right now, with its last container
-                bystander = self._sockets.enter_context(open_socket(self._plan.veth, bridge.name))
+                bystander = self._sockets.enter_context(open_socket(self._plan.veth, bridge.name, bridge.hwaddr))
                 if self._comes_back:
                     bystander.call()  # so that there are flows from before
                 if self._plan.detect_conflicts:
@@ -70,6 +70,6 @@ class Arrival:
 
     def announce(self) -> None:
         """Tell everybody where the addresses are, and wait until our own switch acts on it."""
-        self._container.announce()
+        self._container.announce(comes_back=self._comes_back)
         if self._bystander is not None and self._comes_back:
             self._bystander.wait_reached(self._container, REACHED_WAIT)

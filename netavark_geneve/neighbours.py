@@ -53,14 +53,15 @@ DRAIN = 0.005  # seconds for what has arrived already, however late we come to r
 class Neighbours:
     """The other hosts of the container's layer-2 network."""
 
-    def __init__(self, raw: socket.socket, veth: Veth) -> None:
+    def __init__(self, raw: socket.socket, veth: Veth, mac: str | None = None) -> None:
         self._raw = raw
         self._veth = veth
         self._addresses = {address.ip.packed: address for address in veth.addresses}
         # Not the container's MAC: that is derived from the address, so another holder of the address has
         # it too, and a switch that knows it at the holder's port drops an answer that is to go there.
         # Nor has any switch a cached flow for one that is new each time. Their MAC tables forget it in time.
-        self._prober, *self._callers = (b"\x02" + os.urandom(5) for _ in range(1 + CALLERS))  # local, unicast
+        prober, *self._callers = (b"\x02" + os.urandom(5) for _ in range(1 + CALLERS))  # local, unicast
+        self._prober = _octets(mac) if mac else prober
         self._probed = time.monotonic()
 
     def is_cut_off(self) -> bool:
@@ -85,22 +86,22 @@ class Neighbours:
                 self._send_probes()
         self._read_answers(self._probed + wait)
 
-    def announce(self) -> None:
-        """Send a gratuitous ARP or an unsolicited NA for each address."""
-        mac = _mac(self._veth)
+    def announce(self, *, comes_back: bool) -> None:
+        """Send a gratuitous ARP or an unsolicited NA for each address, which may have been here a moment ago."""
+        mac = _octets(self._veth.mac)
         announcements = (
             _announce_ipv4(mac, address) if address.version == 4 else _announce_ipv6(mac, address)
             for address in self._veth.addresses
         )
         with _failing_to(f"announce {self._veth.interface} to its neighbours"):
-            for frame in (_lesson(mac), *announcements):
+            for frame in (*([_lesson(mac)] if comes_back else []), *announcements):
                 self._raw.send(frame)
 
     def call(self) -> None:
         """Send the container what its neighbours could; nobody takes it up."""
         with _failing_to(f"reach {self._veth.interface}"):
             for caller in self._callers:
-                self._raw.send(_ethernet(_mac(self._veth), caller, ETH_P_EXPERIMENTAL, bytes(46)))
+                self._raw.send(_ethernet(_octets(self._veth.mac), caller, ETH_P_EXPERIMENTAL, bytes(46)))
 
     def wait_reached(self, container: "Neighbours", wait: float) -> None:
         """Call until the container hears every caller, or for `wait` seconds.
@@ -167,9 +168,11 @@ class Neighbours:
 
 
 @contextmanager
-def open_socket(veth: Veth, interface: str | None = None) -> Iterator[Neighbours]:
+def open_socket(veth: Veth, interface: str | None = None, mac: str | None = None) -> Iterator[Neighbours]:
     """Listen on the container's end of `veth`, or on another `interface` of the same layer-2 network.
 
+    It asks under that interface's own `mac`, which every switch knows: one more MAC to learn has Open vSwitch go
+    through all of its cached flows. Without, under one that nobody has.
     The current namespace must have it, and it must be up; then usable from anywhere.
     """
     interface = interface or veth.interface
@@ -180,7 +183,7 @@ def open_socket(veth: Veth, interface: str | None = None) -> Iterator[Neighbours
         with _failing_to(step):
             raw.setsockopt(SOL_PACKET, PACKET_AUXDATA, 1)
             raw.bind((interface, ETH_P_ALL))
-        yield Neighbours(raw, veth)
+        yield Neighbours(raw, veth, mac)
     finally:
         # The kernel waits an RCU period, 10 ms, when a packet socket is closed. Nobody else has to.
         threading.Thread(target=raw.close).start()
@@ -195,8 +198,8 @@ def _failing_to(step: str) -> Iterator[None]:
         raise GeneveError(f"cannot {step}: {error.strerror or error}") from error
 
 
-def _mac(veth: Veth) -> bytes:
-    return bytes.fromhex(veth.mac.replace(":", ""))
+def _octets(mac: str) -> bytes:
+    return bytes.fromhex(mac.replace(":", ""))
 
 
 def _is_tagged(control: list[tuple[int, int, bytes]]) -> bool:
