@@ -19,20 +19,19 @@ from .faults import BOUND, Caller, host_with_network, ports, wait_for
 from .web import fetch, serve
 from .wire import wait_until
 
-AT_ONCE = 10.0  # seconds; far less than the grace that gc gives to what may be starting or ending
-BOTH_LOOKS = 15.0  # seconds, that grace
 SUBNET = ("--subnet", "192.168.120.0/24")
 OTHER = ("--subnet", "192.168.121.0/24")
 GONE = "f" * 64  # the id of a container that nobody knows
-# As when conmon is killed, the machine runs out of memory, or Podman's state is lost: nobody calls teardown.
+# Podman never calls teardown, or netavark gives up before it calls us: the network namespace is gone.
 CRASH = """
-format='{{.State.Pid}} {{.State.ConmonPid}} {{.NetworkSettings.SandboxKey}}'
-read -r init conmon netns < <(podman inspect --format "$format" "$1")
-kill -KILL "$conmon"
-kill -KILL "$init"
-while [ -e "/proc/$init" ]; do sleep 0.02; done
-umount "$netns" 2>/dev/null || true
-rm -f "$netns"
+for container in "$@"; do
+    format='{{.State.Pid}} {{.State.ConmonPid}} {{.NetworkSettings.SandboxKey}}'
+    read -r init conmon netns < <(podman inspect --format "$format" "$container")
+    kill -KILL "$conmon" "$init"
+    while [ -e "/proc/$init" ]; do sleep 0.02; done
+    umount "$netns"
+    rm "$netns"
+done
 """
 
 
@@ -67,17 +66,21 @@ def collected(host: Host) -> list[str]:
 
 
 def assert_all_well(host: Host) -> None:
-    """Nothing is found, at once, and nothing is changed."""
-    before, start = host.snapshot(), time.monotonic()
+    """Nothing is found, nor waited for, and nothing is changed."""
+    before = host.snapshot()
     for options in ((), ("--apply",)):
         result = gc(host, *options)
         assert (result.returncode, result.stdout, result.stderr) == (0, "nothing is stale\n", "")
-    assert time.monotonic() - start < AT_ONCE
     wait_for(host, before)
 
 
-def crash(container: Container) -> None:
-    container.host.sh(CRASH, container.name)
+def crash(*containers: Container) -> None:
+    """The containers are gone, and Podman forgets them without having been able to take them off their network."""
+    (host,) = {container.host for container in containers}
+    names = [container.name for container in containers]
+    host.sh(CRASH, *names)
+    for name in names:  # the first time it only learns that the container has ended
+        host.sh('podman rm -f -t0 "$1" || podman rm -f -t0 "$1"', name)
 
 
 def test_running_containers_are_left_alone(make_fabric: MakeFabric) -> None:
@@ -106,14 +109,13 @@ def test_what_a_crash_leaves_of_containers_is_found_and_removed(host: Host) -> N
     stays = serve(host, "net2", "-p", "8081:80", name="stays")
     running = host.snapshot()
     web = serve(host, "net1", "-p", "8080:80", "-p", "127.0.0.1:9000-9001:9000-9001/udp", name="web")
-    crash(web)
-    crash(run(host, "net2", "-p", "8082:80", name="c"))
+    crash(web, run(host, "net2", "-p", "8082:80", name="c"))
     left = host.snapshot()
 
     looked = gc(host)
 
     assert looked.returncode == 1
-    assert looked.stderr.endswith("netavark-geneve gc: found 11 stale; 'netavark-geneve gc --apply' removes them\n")
+    assert looked.stderr.endswith("netavark-geneve gc: found 9 stale; 'netavark-geneve gc --apply' removes them\n")
     assert sorted(re.sub(r"[0-9a-f]{12}\b|(?<=veth)\w+", "#", line) for line in looked.stdout.splitlines()) == [
         "bridge ovs_net1 of network net1: no container is on it",
         "chain network/ovs_net1 of network net1: its network has no container here",
@@ -145,8 +147,8 @@ def test_every_other_kind_of_leftover_is_found_and_removed(host: Host) -> None:
     looked = gc(host)
 
     assert looked.returncode == 1
-    assert looked.stderr.startswith("netavark-geneve gc: 12 may be of a container that is just starting or ending;")
-    assert looked.stdout.splitlines() == [
+    assert looked.stderr.startswith("netavark-geneve gc: 10 may be of a container that is just starting or ending;")
+    assert set(looked.stdout.splitlines()) == {
         "port veth-old of container old (ffffffffffff) on network net1: it is of an earlier boot",
         "interface ovs_net2 of network net2: its bridge is gone",
         "interface veth-left of container left (ffffffffffff) on network net1: no bridge has it",
@@ -159,7 +161,7 @@ def test_every_other_kind_of_leftover_is_found_and_removed(host: Host) -> None:
         "file /run/sysctl.d/10-geneve-ovs-ovs_gone.conf: its network has no container here",
         "file /run/netavark-geneve/aardvark-dns.new: whoever wrote it never finished",
         "file /run/sysctl.d/10-geneve-ovs-ovs_net1.4194305: whoever wrote it never finished",
-    ]
+    }
     assert set(collected(host)) == set(looked.stdout.splitlines())
     wait_for(host, before)
     assert fetch(host, "127.0.0.1", 8080) == "web"
@@ -191,58 +193,28 @@ touch 10-geneve-ovs-ovs_gone.conf 10-geneve-ovs-ovs_net1.4194305
 """
 
 
-def test_what_a_reboot_leaves_is_removed_at_once_and_containers_come_back(host: Host) -> None:
-    """Open vSwitch keeps its database; links, rules, and all below /run are gone, and nobody called teardown."""
-    before = host.snapshot()
-    web = serve(host, "net1", "-p", "8080:80", name="web")
-    c = run(host, "net2", name="c")
-    address = web.address
-    crash(web)
-    crash(c)
-    host.sh(
-        "nft delete table inet netavark_geneve; kill $(cat /run/netavark-geneve/aardvark-dns/aardvark.pid);"
-        "rm -r /run/netavark-geneve/aardvark-dns /run/sysctl.d/10-geneve-ovs-*; rmdir /run/netavark-geneve || true;"
-        "for port in $(ovs-vsctl --bare --columns=name find Port external_ids:role=container); do"
-        " ovs-vsctl set Port $port external_ids:boot-id=earlier; done"
-    )
-    start = time.monotonic()
-
-    lines = collected(host)
-
-    assert time.monotonic() - start < AT_ONCE
-    assert sorted(line.split()[0] for line in lines) == ["bridge", "bridge", "port", "port"]
-    assert sum("it is of an earlier boot" in line for line in lines) == 2
-    wait_for(host, before)
-    host.run("podman", "start", "web")
-    assert fetch(host, "127.0.0.1", 8080) == "web"
-    assert inspect_address(host, "web") == address
-    host.run("podman", "rm", "-fa", "-t0")
-    wait_for(host, before)
-
-
-def inspect_address(host: Host, container: str) -> str:
-    template = "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}"
-    return host.run("podman", "inspect", f"--format={template}", container).stdout.strip()
-
-
 @pytest.mark.cold(reason="a helper outlives its caller and undoes the setup itself")
 def test_setups_that_are_killed_at_any_moment(host: Host, caller: Caller) -> None:
     before = host.snapshot()
     host.run("ip", "netns", "add", "c2")
     caller_dns = {**caller.network, "dns_enabled": True}
-    for number in range(KILLS):
-        killed_setup(host, caller_dns, number, seconds=FIRST_KILL + number * STEP)
+    start = time.monotonic()
+    killed_setup(host, caller_dns, 0, seconds=BOUND)
+    whole = time.monotonic() - start
+    for number in range(1, KILLS):
+        killed_setup(host, caller_dns, number, seconds=whole * (FIRST_KILL + number / KILLS))
     left = len(ports(host))
     host.run("ip", "netns", "del", "c2")
 
     lines = collected(host)
 
-    assert left > 0  # some were killed late enough
+    assert left > 1  # some were killed late enough
     assert len([line for line in lines if line.startswith("port ")]) == left
     wait_for(host, before)
 
 
-KILLS, FIRST_KILL, STEP = 24, 0.10, 0.02  # seconds
+KILLS = 24
+FIRST_KILL = 0.25  # of the time that a whole setup takes; before that Python is starting
 
 
 def killed_setup(host: Host, network: dict[str, Any], number: int, seconds: float) -> None:
@@ -301,7 +273,7 @@ def test_containers_that_come_and_go_meanwhile_lose_nothing(host: Host) -> None:
             result = gc(host, "--apply")
             assert result.returncode == 0, result
             assert result.stdout == "nothing is stale\n"
-    assert failures == []
+    assert failures == [], "\n".join(failures)
     wait_for(host, before)
 
 
@@ -310,7 +282,7 @@ CHURN, WORKERS = 40.0, 3  # seconds, containers at once
 CHURNER = """
 ip netns add "$1"
 while [ ! -e /run/churn.end ]; do
-    "$2" setup "/run/netns/$1" <<<"$REQUEST" >/dev/null || echo "setup of $1 failed"
+    reply=$("$2" setup "/run/netns/$1" <<<"$REQUEST") || echo "setup of $1 failed: $reply"
     ip netns exec "$1" ping -n -q -c1 -W2 192.168.120.1 >/dev/null || echo "$1 does not reach its gateway"
     nft list chain inet netavark_geneve "published/ovs_net1/$3" | grep -q dnat || echo "$1 has no rules"
     grep -q "^$3" /run/netavark-geneve/aardvark-dns/net1 || echo "$1 has no name"
@@ -380,24 +352,23 @@ def test_switch_that_does_not_follow_keeps_nobody_from_cleaning_up(host: Host, c
 
 def test_machines_read_json(host: Host) -> None:
     web = serve(host, "net1", "-p", "8080:80", name="web")
+    container = host.run("podman", "inspect", "--format={{.ID}}", "web").stdout[:12]
     crash(web)
 
-    looked, applied = gc(host, "--json"), gc(host, "--json", "--apply")
+    result = gc(host, "--json", "--apply")
 
-    assert (looked.returncode, applied.returncode) == (1, 0)
-    found, removed = json.loads(looked.stdout), json.loads(applied.stdout)
-    assert [thing["kind"] for thing in found] == ["port", "bridge", "chain", "chain", "names", "file"]
-    container = host.run("podman", "inspect", "--format={{.ID}}", "web").stdout.strip()[:12]
-    assert found[0] == {
+    assert result.returncode == 0
+    removed = json.loads(result.stdout)
+    assert [thing["kind"] for thing in removed] == ["port", "bridge", "chain", "chain", "names", "file"]
+    assert removed[0] == {
         "kind": "port",
-        "name": found[0]["name"],
+        "name": removed[0]["name"],
         "network": "net1",
         "container": container,
         "reason": "its interface is gone",
-        "removed": False,
+        "removed": True,
     }
-    assert (found[1]["name"], found[1]["container"]) == ("ovs_net1", None)
-    assert removed == [{**thing, "removed": True} for thing in found]
+    assert (removed[1]["name"], removed[1]["container"]) == ("ovs_net1", None)
 
 
 THEIRS = """
@@ -434,10 +405,7 @@ def test_what_is_somebody_elses_stays(host: Host) -> None:
         assert web.ping("192.168.120.1")
 
         before = host.snapshot()
-        other = run(host, "net1", name="c")
-        crash(other)
-        crash(web)
-        host.run("podman", "start", "web")
+        crash(run(host, "net1", name="c"))
         assert [line.split()[0] for line in collected(host)] == ["port", "names"]
         wait_for(host, before)
 
