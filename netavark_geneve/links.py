@@ -11,13 +11,13 @@ import os
 import socket
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from pyroute2.ethtool.ioctl import IoctlEthtool, NotSupportedError
 from pyroute2.iproute import IPRoute
-from pyroute2.netlink.exceptions import NetlinkError
+from pyroute2.netlink.exceptions import NetlinkDumpInterrupted, NetlinkError
 from pyroute2.netns import setns
 
 from . import naming
@@ -36,6 +36,7 @@ _FAMILY = {4: socket.AF_INET, 6: socket.AF_INET6}
 _NO_IPV6_ADDRESS = {"attrs": [("AF_INET6", {"attrs": [("IFLA_INET6_ADDR_GEN_MODE", 1)]})]}
 
 POLL = 0.0005  # seconds between two looks at whether an interface has vanished
+DUMPS = 50  # attempts to list all links of a host where they come and go; each takes a millisecond for ten of them
 TAP = "tun"  # what the kernel calls them
 IFF_UP, IFF_NOARP, IFF_PROMISC = 0x01, 0x80, 0x100  # linux/if.h
 
@@ -222,7 +223,7 @@ def _find_vrf(ipr: IPRoute, name: str) -> int:
 def find_all(names: Iterable[str]) -> tuple[Link, ...]:
     """The veths of all containers, those of these `names` for sure, and every tap, whosever it is."""
     with IPRoute() as ipr, _netlink("list the host's interfaces"):
-        found = {link.get_attr("IFLA_IFNAME"): link for link in ipr.get_links()}
+        found = {link.get_attr("IFLA_IFNAME"): link for link in _all(ipr)}
         # Before Linux 6.9 the list lacks an interface when another one goes just then.
         for name, index in [(name, find_link(name)) for name in names if name not in found]:
             if index is not None:
@@ -230,6 +231,14 @@ def find_all(names: Iterable[str]) -> tuple[Link, ...]:
                     found[name] = ipr.get_links(index)[0]
     links = [Link(link["index"], name, _kind_of(link) or "", _owner(link)) for name, link in found.items()]
     return tuple(link for link in links if link.kind == TAP or (link.kind == "veth" and link.owner))
+
+
+def _all(ipr: IPRoute) -> list[Any]:
+    """Every link of the host. One that comes or goes meanwhile interrupts the list, which is then asked for again."""
+    for _ in range(DUMPS):
+        with suppress(NetlinkDumpInterrupted):
+            return list(ipr.get_links())
+    return list(ipr.get_links())
 
 
 def _owner(link: Any) -> Owner | None:
@@ -260,7 +269,7 @@ def remove_tap(name: str) -> None:
 def remove_by_alias(alias: str) -> bool:
     """Delete the veth that an attempt left before OVSDB knew of it; whether there was one. Looks at every link."""
     with IPRoute() as ipr, _netlink("list the host's interfaces"):
-        left = [link.get_attr("IFLA_IFNAME") for link in ipr.get_links() if link.get_attr("IFLA_IFALIAS") == alias]
+        left = [link.get_attr("IFLA_IFNAME") for link in _all(ipr) if link.get_attr("IFLA_IFALIAS") == alias]
     for name in left:
         remove_link(name)
     return bool(left)

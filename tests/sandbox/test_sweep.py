@@ -5,8 +5,10 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from pyroute2.netlink.exceptions import NetlinkDumpInterrupted
 
 from netavark_geneve import links, sweep
 from netavark_geneve.errors import Deadline, GeneveError
@@ -188,6 +190,34 @@ def test_interface_that_the_list_lacks_is_asked_for_by_its_name(monkeypatch: pyt
     monkeypatch.undo()
 
     assert (found.name, found.owner) == (plan.veth.name, Owner("net1", "c1", "container-1"[:12], "eth1"))
+    links.remove_link(plan.veth.name)
+
+
+@pytest.mark.parametrize("times", [3, 1000])
+def test_list_that_is_interrupted_is_asked_for_again(monkeypatch: pytest.MonkeyPatch, times: int) -> None:
+    real = links.IPRoute  # type: ignore[attr-defined]
+    interruptions = iter(range(times))
+
+    @contextmanager
+    def busy() -> Iterator[SimpleNamespace]:
+        with real() as ipr:
+
+            def get_links(*indexes: int) -> Any:
+                if next(interruptions, None) is not None:
+                    raise NetlinkDumpInterrupted
+                return ipr.get_links(*indexes)
+
+            yield SimpleNamespace(get_links=get_links)
+
+    plan = make_plan()
+    make_veth(plan)
+    monkeypatch.setattr(links, "IPRoute", busy)
+    if times < links.DUMPS:
+        assert plan.veth.name in {link.name for link in links.find_all([])}
+    else:
+        with pytest.raises(GeneveError, match="cannot list the host's interfaces"):
+            links.find_all([])
+    monkeypatch.undo()
     links.remove_link(plan.veth.name)
 
 
