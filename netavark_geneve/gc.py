@@ -24,6 +24,7 @@ from .stale import Thing
 DEADLINE = 30.0  # seconds for all removals, on a host full of leftovers
 LOOK = 10.0  # seconds for one look at the host
 GRACE = 15.0  # seconds; longer than an attach with its undo, or a detach, takes
+PARTS = 3  # of that time, with a look after each: one that starts over and over is caught ending once, not each time
 FOLLOW_MAX = 5.0  # seconds that ovs-vswitchd gets to follow
 What = TypeVar("What", str, Line, Link, Settings)
 
@@ -42,18 +43,19 @@ def gc(
 ) -> Report:
     """Find what is stale, and with `apply` remove it; `networks` are Podman's.
 
-    `wait` is called, with the seconds and with how many things it is about, when there is something of which
+    `wait` is called, with the seconds and with how many things it is about, while there is something of which
     only time tells whether it is stale. Raises GeneveError when the host cannot be looked at.
     """
     ours = [network for network in networks if network.driver == OWNER and network.options.get("mode") != UNMANAGED]
     host = _Host(ours, environ)
     sweep.check_namespace(environ)
     things = stale.find_stale(host.look())
-    doubtful = [thing for thing in things if not thing.is_of_switch]
-    if doubtful:
-        wait(GRACE, len(doubtful))
-    if things:
-        things = stale.confirmed(things, stale.find_stale(host.look()))
+    for part in range(PARTS):
+        doubtful = sum(not thing.is_of_switch for thing in things)
+        if doubtful:
+            wait(GRACE / PARTS, doubtful)
+        if doubtful or (things and not part):
+            things = stale.confirmed(things, stale.find_stale(host.look()))
     if not apply or not things:
         return Report(tuple(things))
     error = None

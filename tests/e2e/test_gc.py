@@ -264,7 +264,11 @@ def test_a_container_that_is_just_starting_is_left_alone(host: Host, caller: Cal
 
 
 def test_containers_that_come_and_go_meanwhile_lose_nothing(host: Host) -> None:
-    """gc comes at any moment of theirs, again and again; the interfaces of some are there before their ports are."""
+    """gc comes at any moment of theirs, again and again; the interfaces of some are there before their ports are.
+
+    One stays, and so does the bridge: this is about gc, not about the last one that goes and the first that comes.
+    """
+    run(host, "net1", "--ip", "192.168.120.9", name="stays")
     before = host.snapshot()
     network = inspect(host, "net1")
     with churn(host, network) as failures:
