@@ -4,7 +4,7 @@
 import dataclasses
 import os
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from typing import Any
 
 from . import dns, firewall, firewalld, links, podman, switch, sysctls
@@ -63,10 +63,11 @@ def attach(
 
         undo.callback(_undo, _leave, ovs, network, container, environ)
         sysctls.write(plan.gateway)
-        next_cfg = ovs.attach(plan, deadline)
-        with timed("firewall"):  # while ovs-vswitchd is at it
-            _open(plan, environ, deadline, is_first=is_first)
-        ovs.wait_attached(plan, next_cfg, deadline)
+        with switch.alone(environ) if is_first and is_userspace else nullcontext():
+            next_cfg = ovs.attach(plan, deadline)
+            with timed("firewall"):  # while ovs-vswitchd is at it
+                _open(plan, environ, deadline, is_first=is_first)
+            ovs.wait_attached(plan, next_cfg, deadline)
 
         arrival.ask()  # the answers come in while the next steps are made
         with timed("gateway"):

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from . import dns, firewall, firewalld, links, stale, sweep, sysctls
 from .errors import Deadline, Failures, GeneveError
 from .found import Bridge, Found, Line, Link, Port, Settings
+from .leave import remove_left_tap
 from .log import logger
 from .model import Network
 from .naming import OWNER
@@ -145,8 +146,7 @@ def _remove_from_switch(things: list[Thing], host: _Host, deadline: Deadline) ->
             logger.warning("ovs-vswitchd does not follow; %s", START_IT)
         for bridge in going:
             with failures.collected():
-                if not ovs.has_bridge(bridge):
-                    links.remove_tap(bridge)  # see leave.py
+                remove_left_tap(bridge, host.environ, deadline)
 
 
 def _remove_interfaces(things: list[Thing], host: _Host, _: Deadline) -> None:

@@ -33,11 +33,6 @@ class Sweeper:
             found = sorted((_port(row, on[row.uuid]) for row in ports), key=lambda port: port.name)
             return tuple(found), tuple(map(self._bridge, rows))
 
-    def has_bridge(self, name: str) -> bool:
-        """Whether anybody has a bridge of this name."""
-        with self._api.ovsdb_connection.lock:
-            return self._api.find_named("Bridge", name) is not None
-
     def remove(self, bridge: str, ports: Collection[UUID], *, with_bridge: bool, deadline: Deadline) -> int:
         """Take these ports off the bridge, in one transaction, and the bridge away if it then serves nobody.
 

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Open vSwitch's side of an attach: bridge, tunnels and port in one OVSDB transaction."""
 
+import fcntl
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -11,7 +13,7 @@ from . import naming
 from .errors import Deadline, GeneveError
 from .log import timed
 from .model import AttachPlan, Bridge, Tunnel
-from .ovsdb import EVERY, Change, Pool, Replica, connected, named, no_answer, tagged
+from .ovsdb import EVERY, RUNDIR, RUNDIR_VARIABLE, Change, Pool, Replica, connected, named, no_answer, tagged
 
 FOLLOW_MAX = 5.0  # seconds that a detach waits for ovs-vswitchd, which will follow in its time
 BROKEN = ["ofport", "==", -1]  # the interfaces that ovs-vswitchd could not set up, mostly since there is no such device
@@ -150,6 +152,24 @@ def connect_all(environ: Mapping[str, str], deadline: Deadline) -> Iterator[Swit
     ours = [tagged({"owner": naming.OWNER})]
     with connected(environ, deadline, {"Bridge": ours, "Port": ours, "Interface": ours}) as api:
         yield Switch(api)
+
+
+def is_there(bridge: str, environ: Mapping[str, str], deadline: Deadline) -> bool:
+    """Whether there is a bridge of that name just now, whoever's it is."""
+    only = [named(bridge)]
+    with connected(environ, deadline, {"Bridge": only, "Port": only, "Interface": only}) as api:
+        return api.find_named("Bridge", bridge) is not None
+
+
+@contextmanager
+def alone(environ: Mapping[str, str]) -> Iterator[None]:
+    """One of us at a time has a bridge's interface made, or removes what is left of one."""
+    directory = os.open(environ.get(RUNDIR_VARIABLE, RUNDIR), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(directory, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(directory)
 
 
 class _Attach(Change):

@@ -71,9 +71,6 @@ class Host:
     def find_all(self) -> tuple[tuple[Port, ...], tuple[Bridge, ...]]:
         return self.now.ports, self.now.bridges
 
-    def has_bridge(self, name: str) -> bool:
-        return any(bridge.name == name for bridge in self.now.bridges)
-
     def has_completed(self, next_cfg: int, deadline: Deadline) -> bool:
         return self.follows
 
@@ -123,8 +120,8 @@ def host(monkeypatch: pytest.MonkeyPatch) -> Host:
         links: {
             "find_all": lambda names: made.now.links,
             "remove_found": made.remove_link,
-            "remove_tap": made.remove_link,
         },
+        gc: {"remove_left_tap": lambda bridge, environ, deadline: made.remove_link(bridge)},
         firewall: {"find_chains": made.find_chains, "remove_chains": made.remove_chains},
         firewalld: {
             "is_installed": lambda: True,

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from netavark_geneve import dns, firewall, firewalld, leave, links, naming, sysctls
+from netavark_geneve import dns, firewall, firewalld, leave, naming, sysctls
 from netavark_geneve.errors import Deadline, GeneveError
 from netavark_geneve.model import Container, Network
 
@@ -53,7 +53,7 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> Steps:
         (firewall, "remove"),
         (firewalld, "remove_trusted"),
         (sysctls, "remove"),
-        (links, "remove_tap"),
+        (leave, "remove_left_tap"),
     ):
         monkeypatch.setattr(module, name, recording(f"{module.__name__.rpartition('.')[2]}.{name}"))
     return made
@@ -93,7 +93,7 @@ def test_only_a_name_that_comes_back_is_waited_for(steps: Steps, options: dict[s
 def test_last_container_takes_everything_along(steps: Steps) -> None:
     go(who=container(ports=(port(),)))
     assert steps == {
-        "links.remove_tap": ("ovs_net1",),
+        "leave.remove_left_tap": ("ovs_net1", {}),
         "dns.remove_names": ("net1", CONTAINER_ID),
         "firewall.remove": ("ovs_net1", CONTAINER_ID, False, True),
         "firewalld.remove_trusted": (SUBNETS,),
@@ -118,7 +118,7 @@ def test_network_without_names_has_none_to_forget(steps: Steps) -> None:
 def test_internal_network_with_names_has_a_gateway_to_forget(steps: Steps) -> None:
     go(named(internal=True))
     assert list(steps) == [
-        *("links.remove_tap", "dns.remove_names", "firewall.remove", "firewalld.remove_trusted", "sysctls.remove")
+        *("leave.remove_left_tap", "dns.remove_names", "firewall.remove", "firewalld.remove_trusted", "sysctls.remove")
     ]
 
 
@@ -134,7 +134,7 @@ def test_internal_network_with_names_has_a_gateway_to_forget(steps: Steps) -> No
 )
 def test_network_that_this_host_is_no_gateway_of_has_nothing_outside_the_switch(steps: Steps, on: Network) -> None:
     assert len(go(on).left) == 1
-    assert steps.keys() <= {"links.remove_tap"}
+    assert steps.keys() <= {"leave.remove_left_tap"}
 
 
 def test_only_subnets_whose_gateway_is_here_were_trusted(steps: Steps) -> None:
@@ -147,7 +147,7 @@ def test_only_subnets_whose_gateway_is_here_were_trusted(steps: Steps) -> None:
 def test_packet_filter_that_is_the_administrators_is_left_alone(steps: Steps) -> None:
     """firewall_driver = "none": neither our table nor firewalld's zone was touched, so neither is now."""
     go(environ={"NETAVARK_FW": "none"})
-    assert list(steps) == ["links.remove_tap", "dns.remove_names", "sysctls.remove"]
+    assert list(steps) == ["leave.remove_left_tap", "dns.remove_names", "sysctls.remove"]
 
 
 @pytest.mark.parametrize(
@@ -164,7 +164,7 @@ def test_interface_that_vswitchd_left_goes_with_its_bridge(
     steps: Steps, caplog: pytest.LogCaptureFixture, on: Network, others: bool, removed: bool, follows: bool
 ) -> None:
     go(on, others=others, follows=follows)
-    assert ("links.remove_tap" in steps) is removed
+    assert ("leave.remove_left_tap" in steps) is removed
     assert ["ovs-vswitchd does not follow" in message for message in caplog.messages] == [True] * (not follows)
 
 
@@ -173,7 +173,7 @@ def test_interface_of_somebody_elses_bridge_stays(steps: Steps) -> None:
     ovs: Any = FakeSwitch(others=False, follows=True, error=None)
     ovs.bridge_is_there = False
     leave.leave(ovs, named(), container(), {}, Deadline(10))
-    assert "links.remove_tap" not in steps
+    assert "leave.remove_left_tap" not in steps
 
 
 def test_switch_that_fails_keeps_nothing_else_from_going(steps: Steps) -> None:
@@ -197,7 +197,7 @@ def test_step_that_fails_keeps_no_other_from_being_made(steps: Steps, broken: st
     with refused("no luck"):
         go()
     everything = {
-        *("links.remove_tap", "dns.remove_names", "firewall.remove", "firewalld.remove_trusted", "sysctls.remove")
+        *("leave.remove_left_tap", "dns.remove_names", "firewall.remove", "firewalld.remove_trusted", "sysctls.remove")
     }
     assert steps.keys() == everything - {broken}
 
