@@ -55,7 +55,7 @@ def attach(
             arrival.look_from_bridge()
             links.ensure_name_free(veth)  # else the undo would remove what is somebody else's
             ovs.drop_port(veth.name, deadline)
-            undo.callback(_undo, links.remove_link, veth.name)
+            undo.callback(_undo, links.remove_veth, veth)
             links.create_veth(veth, netns)
             with links.inside(netns):
                 links.set_up_container(veth)

@@ -46,7 +46,10 @@ def detach(
             if port is not None:
                 links.make_vanish(port)
             else:
-                links.remove_by_alias(naming.alias(network.name, container.name, container.id, container.interface))
+                links.remove_left(
+                    naming.alias(network.name, container.name, container.id, container.interface),
+                    naming.veth_stem(network.id, container.id, container.interface),
+                )
 
 
 def _remove_routes(network: Network, netns_path: str) -> None:

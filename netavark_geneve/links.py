@@ -96,12 +96,15 @@ def create_veth(veth: Veth, netns: int) -> None:
                 _add_pair(ipr, veth, netns)
             except NetlinkError as error:
                 # The container has the interface already: from an attempt that was killed, or somebody else's.
-                if error.code != errno.EEXIST or not remove_by_alias(veth.alias):
+                if error.code != errno.EEXIST or not remove_left(veth.alias, veth.stem):
                     raise
                 _add_pair(ipr, veth, netns)
         with _netlink(f"set up {veth.name}"):
-            index = socket.if_nametoindex(veth.name)
-            ipr.link("set", index=index, IFLA_IFALIAS=veth.alias)
+            born = _first_name(veth)
+            index = socket.if_nametoindex(born)
+            # The kernel takes no alias when it makes a link. A name that tells nothing comes with the alias.
+            rename = {} if born == veth.name else {"ifname": veth.name}
+            ipr.link("set", index=index, IFLA_IFALIAS=veth.alias, **rename)
             # No ARP: under the userspace datapath the host's own stack sees every frame too, and would
             # answer the container for all of the host's addresses, past the switch. Promiscuous, since that
             # datapath makes it so otherwise, and ovs-vswitchd goes through all of its ports with every change.
@@ -266,10 +269,20 @@ def remove_tap(name: str) -> None:
             ipr.link("del", index=index)
 
 
-def remove_by_alias(alias: str) -> bool:
-    """Delete the veth that an attempt left before OVSDB knew of it; whether there was one. Looks at every link."""
+def remove_veth(veth: Veth) -> None:
+    """Delete the pair that `create_veth` made, however far it came; gone is fine."""
+    for name in {veth.name, _first_name(veth)}:
+        remove_link(name)
+
+
+def remove_left(alias: str, stem: str) -> bool:
+    """Delete the veth that an attempt left before OVSDB knew of it; whether there was one. Looks at every link.
+
+    It has the alias or, when the attempt was killed before it could say so, none and a name with this stem.
+    """
     with IPRoute() as ipr, _netlink("list the host's interfaces"):
-        left = [link.get_attr("IFLA_IFNAME") for link in _all(ipr) if link.get_attr("IFLA_IFALIAS") == alias]
+        known = {link.get_attr("IFLA_IFNAME"): link.get_attr("IFLA_IFALIAS") for link in _all(ipr)}
+    left = [name for name, own in known.items() if own == alias or (own is None and name.startswith(stem))]
     for name in left:
         remove_link(name)
     return bool(left)
@@ -293,7 +306,12 @@ def is_up(name: str) -> bool:
 
 def _add_pair(ipr: IPRoute, veth: Veth, netns: int) -> None:
     peer = {"ifname": veth.interface, "net_ns_fd": netns, "address": veth.mac, "mtu": veth.mtu}
-    ipr.link("add", ifname=veth.name, kind="veth", mtu=veth.mtu, peer=peer)
+    ipr.link("add", ifname=_first_name(veth), kind="veth", mtu=veth.mtu, peer=peer)
+
+
+def _first_name(veth: Veth) -> str:
+    """Under which it is made: one by which it is found, also when the name that it is to have says nothing."""
+    return veth.name if veth.name.startswith(veth.stem) else veth.stem
 
 
 def _set_up_quiet(ipr: IPRoute, index: int, flags: int) -> None:

@@ -128,10 +128,12 @@ class Tunnel:
 class Veth:
     """The pair between the bridge (`name`, on the host) and the container (`interface`, in its netns).
 
-    `vlan` is the access VLAN of its port on the bridge; 0 is untagged.
+    `vlan` is the access VLAN of its port on the bridge; 0 is untagged. By `stem` a name is known that the pair
+    has before it has its `alias`.
     """
 
     name: str
+    stem: str
     interface: str
     mac: str
     mtu: int

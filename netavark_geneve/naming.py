@@ -54,7 +54,12 @@ def veth(network_id: str, container_id: str, interface: str, attempt: str) -> st
     ovs-vswitchd knows devices by name. One that comes back under a name that it has not quite let go of is
     taken for the old one, and nothing passes.
     """
-    return f"veth{_token(11, 'veth', network_id, container_id, interface, attempt)}"
+    return f"{veth_stem(network_id, container_id, interface)}{_token(4, 'attempt', attempt)}"
+
+
+def veth_stem(network_id: str, container_id: str, interface: str) -> str:
+    """With what the name of a veth's host side begins: it tells whose it is before it has its alias."""
+    return f"veth{_token(7, 'veth', network_id, container_id, interface)}"
 
 
 def alias(network_name: str, container_name: str, container_id: str, interface: str) -> str:

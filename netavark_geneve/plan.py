@@ -207,6 +207,7 @@ def _veth(
         raise GeneveError(f"vlan={vlan} leaves an MTU of {mtu}, too little for IPv6; give the network the vlan instead")
     return Veth(
         name=own.host_interface_name or naming.veth(network.id, container.id, container.interface, attempt),
+        stem=naming.veth_stem(network.id, container.id, container.interface),
         interface=container.interface,
         mac=_mac(network, container, addresses),
         mtu=mtu,

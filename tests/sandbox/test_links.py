@@ -105,6 +105,30 @@ def test_a_pair_that_a_killed_attempt_left_is_replaced() -> None:
     links.remove_link(again.name)
 
 
+@pytest.mark.parametrize("name", [None, "web0"], ids=["our name", "a name of the user's"])
+def test_a_pair_that_was_left_before_it_had_its_alias_is_replaced(name: str | None) -> None:
+    """Whoever made it was killed between the two messages."""
+    again = replace(make_plan().veth, name=name or make_plan().veth.name)
+    left = again.stem if name else make_plan().veth.name
+    ip("link", "add", left, "type", "veth", "peer", "eth1", "netns", "sandbox")
+
+    plug(again)
+
+    assert links.find_link(left) is None
+    assert links.find_link(again.name) is not None
+    assert not links.remove_left("another's", again.stem)  # it has its alias now
+    links.remove_link(again.name)
+
+
+def test_a_pair_without_an_alias_is_found_by_the_stem_of_its_name() -> None:
+    veth = make_plan().veth
+    ip("link", "add", veth.name, "type", "veth", "peer", "eth1", "netns", "sandbox")
+
+    assert links.remove_left(veth.alias, veth.stem)
+
+    assert links.find_link(veth.name) is None
+
+
 def test_an_interface_name_that_the_container_has_already_is_an_error() -> None:
     veth = make_plan().veth
     plug(veth)
@@ -117,7 +141,7 @@ def test_an_interface_name_that_the_container_has_already_is_an_error() -> None:
 
 def test_removing_what_is_gone_is_fine() -> None:
     links.remove_link("nosuchlink")
-    assert not links.remove_by_alias("geneve-ovs nosuchnetwork c1 container-1 eth1")
+    assert not links.remove_left("geneve-ovs nosuchnetwork c1 container-1 eth1", "vethnosuch")
 
 
 def test_a_pair_of_which_the_database_knows_nothing_is_found_by_its_alias() -> None:
@@ -125,7 +149,7 @@ def test_a_pair_of_which_the_database_knows_nothing_is_found_by_its_alias() -> N
     plug(veth)
     plug(other)  # in the same namespace: a container on two networks, with two default routes
 
-    assert links.remove_by_alias(veth.alias)
+    assert links.remove_left(veth.alias, veth.stem)
     assert links.find_link(veth.name) is None
     assert links.find_link(other.name) is not None
     links.remove_link(other.name)

@@ -34,6 +34,9 @@ class Interfaces:
     def set_up_container(self, veth: Veth) -> None:
         raise GeneveError(f"cannot set up {veth.interface}")
 
+    def remove_veth(self, veth: Veth) -> None:
+        self.remove_link(veth.name)
+
     def remove_link(self, name: str) -> None:
         self.aliases.pop(name, None)
 
@@ -67,7 +70,7 @@ def inside(netns: int) -> Iterator[None]:
 @pytest.fixture
 def host(monkeypatch: pytest.MonkeyPatch) -> Interfaces:
     made = Interfaces()
-    for name in ("ensure_name_free", "create_veth", "set_up_container", "remove_link"):
+    for name in ("ensure_name_free", "create_veth", "set_up_container", "remove_link", "remove_veth"):
         monkeypatch.setattr(links, name, getattr(made, name))
     monkeypatch.setattr(links, "inside", inside)
     monkeypatch.setattr(switch, "connect", connect)

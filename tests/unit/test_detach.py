@@ -14,13 +14,14 @@ from netavark_geneve import links, naming, switch
 from netavark_geneve.errors import GeneveError
 from netavark_geneve.model import Container, Network, Route
 
-from .makers import CONTAINER_ID, container, created, network, refused
+from .makers import CONTAINER_ID, NETWORK_ID, container, created, network, refused
 
 ROUTES = (
     Route(ip_network("10.0.0.0/8"), None, kind="blackhole"),
     Route(ip_network("10.1.0.0/16"), ip_address("172.16.0.1")),
 )
 ALIAS = naming.alias("net1", "web", CONTAINER_ID, "eth0")
+STEM = naming.veth_stem(NETWORK_ID, CONTAINER_ID, "eth0")
 
 
 class Host:
@@ -69,7 +70,7 @@ def host(monkeypatch: pytest.MonkeyPatch) -> Host:
     monkeypatch.setattr(switch, "connect", made.connect)
     monkeypatch.setattr(links, "namespace", namespace)
     monkeypatch.setattr(links, "inside", inside)
-    for name in ("make_vanish", "remove_by_alias", "remove_routes"):
+    for name in ("make_vanish", "remove_left", "remove_routes"):
         monkeypatch.setattr(links, name, made.record(name))
     for name in ("leave", "forget"):
         monkeypatch.setattr(detach_verb, name, made.record(name))
@@ -93,17 +94,17 @@ def test_port_leaves_the_switch_before_its_interface_goes(host: Host, netns: str
     assert host.steps[-1] == ("make_vanish", "veth1")
 
 
-def test_interface_that_the_switch_does_not_know_is_found_by_its_alias(host: Host, netns: str) -> None:
+def test_interface_that_the_switch_does_not_know_is_found_by_its_alias_or_stem(host: Host, netns: str) -> None:
     host.port = None
     go(netns)
-    assert host.steps[-1] == ("remove_by_alias", ALIAS)
+    assert host.steps[-1] == ("remove_left", ALIAS, STEM)
 
 
 def test_switch_that_does_not_answer_keeps_nothing_else_from_going(host: Host, netns: str) -> None:
     host.answers = False
     with refused("detach web from network net1", "no OVSDB socket"):
         go(netns)
-    assert host.names() == ["forget", "remove_by_alias"]
+    assert host.names() == ["forget", "remove_left"]
 
 
 @pytest.mark.parametrize("broken", ["leave", "remove_routes"])

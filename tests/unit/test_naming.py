@@ -95,6 +95,12 @@ def test_veth_differs_with_every_part_of_the_attachment(other: tuple[str, str, s
     assert naming.veth("n", "c", "eth0", "1") != naming.veth(*other)
 
 
+def test_veths_of_all_attempts_have_the_stem_of_their_attachment() -> None:
+    stem = naming.veth_stem("n", "c", "eth0")
+    assert all(naming.veth("n", "c", "eth0", attempt).startswith(stem) for attempt in "12")
+    assert stem not in {naming.veth_stem("n", "c", "eth1"), naming.veth_stem("n", "c2", "eth0")}
+
+
 def test_tunnel_name_says_vni_and_peer() -> None:
     assert naming.tunnel(12345678, 2) == "gv12345678-2"
 

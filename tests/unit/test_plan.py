@@ -92,6 +92,7 @@ def test_network_of_this_host_alone_has_no_tunnels() -> None:
 def test_veth_has_address_mac_and_mtu_and_says_whose_it_is() -> None:
     veth = planned().veth
     assert veth.name == naming.veth(NETWORK_ID, CONTAINER_ID, "eth0", "1")
+    assert veth.name.startswith(veth.stem)
     assert veth.interface == "eth0"
     assert veth.addresses == (ip_interface("192.168.120.2/24"),)
     assert (veth.mac, veth.mtu) == ("0a:58:c0:a8:78:02", 1450)
