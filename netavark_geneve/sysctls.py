@@ -5,8 +5,8 @@ They are written for the running kernel, and into a file of sysctl.d(5), so that
 again whenever an interface appears, does not set them back.
 """
 
-import os
 import re
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from .model import Gateway
 
 DIRECTORY = "/run/sysctl.d"
 PREFIX = "10-geneve-ovs-"
-_NAME = re.compile(rf"{PREFIX}(?P<bridge>.+)\.(?:conf|(?P<pid>[0-9]+))")
+_NAME = re.compile(rf"{PREFIX}(?P<bridge>.+)\.(?:conf|(?P<writer>[0-9]+))")
 
 
 def write(gateway: Gateway) -> None:
@@ -47,22 +47,21 @@ def apply(gateway: Gateway, *, localhost: bool) -> None:
 
 def remove(bridge: str) -> None:
     """Forget the bridge's file. Forwarding stays on, as with any network of Podman's: others may need it."""
-    try:
-        _path(bridge).unlink(missing_ok=True)
-    except OSError as error:
-        raise GeneveError(f"cannot remove {_path(bridge)}: {error.strerror}") from error
+    for path in (_path(bridge), *_unfinished(bridge)):
+        _unlink(path)
 
 
 def find_files() -> tuple[Settings, ...]:
     """The files of all bridges."""
     found = (_NAME.fullmatch(path.name) for path in _ours())
-    return tuple(Settings(str(Path(DIRECTORY, name[0])), name["bridge"]) for name in found if name and not name["pid"])
+    return tuple(
+        Settings(str(Path(DIRECTORY, name[0])), name["bridge"]) for name in found if name and not name["writer"]
+    )
 
 
 def find_unfinished() -> tuple[str, ...]:
     """Files whose writers were killed before they had written them."""
-    found = (_NAME.fullmatch(path.name) for path in _ours())
-    return tuple(str(Path(DIRECTORY, name[0])) for name in found if name and name["pid"] and not _runs(name["pid"]))
+    return tuple(map(str, _unfinished()))
 
 
 def remove_file(file: Settings, is_needed: Callable[[], bool]) -> None:
@@ -71,7 +70,7 @@ def remove_file(file: Settings, is_needed: Callable[[], bool]) -> None:
     Such a one leaves alone the file that is there, so it is taken away first, then asked about, and put back.
     """
     path = Path(file.path)
-    taken, needed = path.with_suffix(f".{os.getpid()}"), True
+    taken, needed = _new(path), True
     try:
         path.rename(taken)
         try:
@@ -89,18 +88,37 @@ def remove_file(file: Settings, is_needed: Callable[[], bool]) -> None:
 
 def remove_unfinished(path: str) -> None:
     """Remove what `find_unfinished` found; gone is fine."""
+    _unlink(Path(path))
+
+
+def _unlink(path: Path) -> None:
     try:
-        Path(path).unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
     except OSError as error:
         raise GeneveError(f"cannot remove {path}: {error.strerror}") from error
+
+
+def _unfinished(bridge: str | None = None) -> list[Path]:
+    """Of this bridge, or of all, what nobody writes any more."""
+    found = ((path, _NAME.fullmatch(path.name)) for path in _ours())
+    return [
+        path
+        for path, name in found
+        if name and name["writer"] and not _runs(name["writer"]) and bridge in (None, name["bridge"])
+    ]
 
 
 def _ours() -> list[Path]:
     return sorted(Path(DIRECTORY).glob(f"{PREFIX}*"))
 
 
-def _runs(pid: str) -> bool:
-    return Path("/proc", pid).exists()
+def _new(path: Path) -> Path:
+    """What the file is called until it is whole. It tells who writes it, of a helper's threads, too: gettid(2)."""
+    return path.with_suffix(f".{threading.get_native_id()}")
+
+
+def _runs(writer: str) -> bool:
+    return Path("/proc", writer).exists()
 
 
 def boot_id() -> str:
@@ -129,7 +147,7 @@ def _write_file(path: Path, settings: dict[str, str]) -> None:
     if path.exists():
         return
     text = "# written by geneve-ovs\n" + "".join(f"{key} = {value}\n" for key, value in settings.items())
-    new = path.with_suffix(f".{os.getpid()}")
+    new = _new(path)
     try:
         path.parent.mkdir(exist_ok=True)
         new.write_text(text, encoding="ascii")

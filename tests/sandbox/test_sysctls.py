@@ -33,6 +33,22 @@ def test_settings_are_applied_and_the_file_comes_back_when_somebody_who_left_rem
     assert list(FILE.parent.glob("*ovs_net9*")) == []
 
 
+def test_what_a_killed_writer_left_goes_with_the_bridge_and_what_is_being_written_stays() -> None:
+    left, written, others = (
+        FILE.with_name(f"10-geneve-ovs-{name}")
+        for name in (f"ovs_net9.{2**22 + 1}", "ovs_net9.1", f"ovs_net8.{2**22 + 1}")
+    )
+    FILE.parent.mkdir(exist_ok=True)
+    try:
+        for path in (left, written, others):
+            path.touch()
+        sysctls.remove("ovs_net9")
+        assert [path.exists() for path in (left, written, others)] == [False, True, True]
+    finally:
+        for path in (left, written, others):
+            path.unlink(missing_ok=True)
+
+
 def test_an_internal_network_does_not_forward() -> None:
     ip("link", "add", "ovs_net9", "type", "veth", "peer", "name", "peer9")
     try:
