@@ -90,7 +90,7 @@ def ensure_names(names: Names, program: str, environ: Mapping[str, str], deadlin
 
 def remove_names(network: str, container_id: str) -> None:
     """Forget one container; with the last of all, the instance and the directories go too. Gone is fine."""
-    if not DIRECTORY.exists():
+    if not DIRECTORY.parent.exists():
         return
     with _lock():
         _drop(network, container_id)
@@ -146,7 +146,6 @@ def remove_lines(find_stale: Callable[[Sequence[Line]], Iterable[Line]]) -> None
     if not DIRECTORY.parent.exists():
         return
     with _lock():
-        _new().unlink(missing_ok=True)
         for line in find_stale(find_lines()):
             _drop(line.network, line.container_id)
         _settle()
@@ -374,6 +373,7 @@ def _lock() -> Iterator[None]:
         descriptor = _open_parent()
         try:
             DIRECTORY.mkdir(mode=0o700, exist_ok=True)
+            _new().unlink(missing_ok=True)  # of one who was killed: whoever writes has the lock
             yield
         finally:
             os.close(descriptor)

@@ -210,6 +210,16 @@ class TestLeftovers:
         assert dns.find_unfinished() == ()
         assert contents(directory) == {"net1": [LISTEN, WEB_LINE]}
 
+    @pytest.mark.parametrize("left", ["", "aardvark-dns", "aardvark-dns.new"], ids=["at first", "later", "last"])
+    def test_what_a_killed_writer_left_goes_with_its_container(self, directory: Path, left: str) -> None:
+        if left == "aardvark-dns.new":
+            directory.mkdir(parents=True)
+            (directory.parent / left).touch()
+        else:
+            (directory.parent / left).mkdir(parents=True)
+        dns.remove_names("net1", WEB.container_id)
+        assert not directory.parent.exists()
+
 
 class TestStart:
     def test_is_as_aardvark_dns_wants_it(self, tmp_path: Path, directory: Path) -> None:
