@@ -13,6 +13,7 @@ import struct
 import subprocess
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 from pyroute2.netlink import NETLINK_NETFILTER, NLM_F_REQUEST
@@ -35,6 +36,7 @@ NFPROTO_INET = 1  # linux/netfilter.h
 
 Command = dict[str, Any]
 Expression = dict[str, Any]
+_locked: ContextVar[tuple[int, ...]] = ContextVar("locked", default=())  # the descriptor that carries our lock
 
 
 def table(verb: str) -> Command:
@@ -146,12 +148,17 @@ def _exists(request: Any, ask: int, found: int) -> bool:
 def lock() -> Iterator[None]:
     """One of us at a time, since the last network to go takes the table along.
 
-    The rules belong to the network namespace, so its own file carries the lock.
+    The rules belong to the network namespace, so its own file carries the lock. An nft that we start gets it, too:
+    if we are killed it goes on, and whoever comes next has to see what it has done.
     """
     namespace = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     try:
         fcntl.flock(namespace, fcntl.LOCK_EX)
-        yield
+        before = _locked.set((namespace,))
+        try:
+            yield
+        finally:
+            _locked.reset(before)
     finally:
         os.close(namespace)
 
@@ -172,6 +179,7 @@ def _nft(arguments: list[str], text: str | None, deadline: Deadline) -> subproce
             text=True,
             timeout=max(1.0, deadline.remaining()),
             check=False,
+            pass_fds=_locked.get(),
         )
     except FileNotFoundError as error:
         raise GeneveError(

@@ -5,6 +5,9 @@ import fcntl
 import json
 import os
 import subprocess
+import sys
+import time
+from collections.abc import Callable
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
@@ -171,3 +174,35 @@ def test_lock_keeps_others_out_and_is_given_back_whatever_happens() -> None:
         fail_under_the_lock()
     with nftables.lock():  # would wait for ever
         assert is_locked()
+
+
+KILLED = """
+from netavark_geneve import nftables
+from netavark_geneve.errors import Deadline
+
+with nftables.lock():
+    nftables.run([nftables.table("add")], Deadline(60))
+"""
+
+
+def test_nft_keeps_the_lock_of_its_caller_who_was_killed(nft: Any) -> None:
+    here: Path = nft('cat >"$HERE/given"; touch "$HERE/started"; while [ ! -e "$HERE/go" ]; do sleep 0.01; done')
+    caller = subprocess.Popen([sys.executable, "-c", KILLED])
+    try:
+        wait_until((here / "started").exists)
+        caller.kill()
+        caller.wait(30)
+        assert is_locked()
+    finally:
+        caller.kill()
+        caller.wait(30)
+        (here / "go").touch()
+    wait_until(lambda: not is_locked())
+    assert json.loads((here / "given").read_text()) == {"nftables": [nftables.table("add")]}
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
