@@ -18,7 +18,7 @@ demo: ## watch containers on three hosts talk to each other
 	@$(PYTHON) -m tests.demo
 
 .PHONY: test
-test: lint unit sandbox e2e ## run every test
+test: lint unit sandbox e2e reliability ## run every test
 
 .PHONY: lint
 lint: $(VENV)/ready ## ruff and mypy --strict
@@ -38,6 +38,10 @@ sandbox: $(VENV)/ready ## our modules against a real Open vSwitch, with Debian's
 e2e: $(VENV)/ready ## real Podman on several hosts, without the warm helper and with it
 	$(RUN) -m pytest -q tests/lab tests/e2e
 	$(RUN) -m pytest -q --helper tests/e2e --ignore=tests/e2e/test_helper.py
+
+.PHONY: reliability
+reliability: $(VENV)/ready ## faults everywhere: nothing leaks; writes docs/reliability.md
+	$(RUN) -m pytest -q tests/reliability
 
 .PHONY: bench
 bench: $(VENV)/ready ## time of an attach beside netavark's own bridge
