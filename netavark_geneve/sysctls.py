@@ -8,6 +8,7 @@ again whenever an interface appears, does not set them back.
 import re
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from .errors import GeneveError
@@ -153,6 +154,8 @@ def _write_file(path: Path, settings: dict[str, str]) -> None:
         new.write_text(text, encoding="ascii")
         new.rename(path)
     except OSError as error:
+        with suppress(OSError):
+            new.unlink(missing_ok=True)
         raise GeneveError(f"cannot write {path}: {error.strerror}") from error
 
 

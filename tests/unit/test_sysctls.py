@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+import errno
 import os
 import subprocess
 from collections.abc import Iterable
@@ -133,6 +134,18 @@ def test_file_comes_back_when_who_left_last_removed_it(kernel: Kernel, file: Pat
 def test_file_is_whole_or_not_there_and_nothing_beside_it(kernel: Kernel, file: Path) -> None:
     sysctls.write(ONE)
     assert list(file.parent.iterdir()) == [file]
+
+
+def test_file_that_cannot_be_written_leaves_nothing_behind(
+    kernel: Kernel, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "rename", full)
+    with refused(f"cannot write {file}: No space left on device"):
+        sysctls.write(ONE)
+    assert list(file.parent.iterdir()) == []
 
 
 def test_file_that_is_there_is_left_alone(kernel: Kernel, file: Path) -> None:
