@@ -197,7 +197,10 @@ def make_vanish(name: str) -> None:
             errors.append(error)
 
     remover = threading.Thread(target=remove)
-    remover.start()
+    try:
+        remover.start()
+    except RuntimeError:  # no more threads: then it takes as long as it takes
+        remove()
     while remover.is_alive() and find_link(name) is not None:
         remover.join(POLL)
     if errors:
@@ -396,7 +399,8 @@ def _disable_checksum_offload(interface: str) -> None:
         features["tx-checksum-sctp"] = False
         tool.set_features(features)
     except (OSError, NotSupportedError) as error:
-        raise GeneveError(f"cannot turn off transmit checksum offload of {interface}: {error}") from error
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise GeneveError(f"cannot turn off transmit checksum offload of {interface}: {reason}") from error
     finally:
         tool.close()
 

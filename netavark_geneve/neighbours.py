@@ -186,7 +186,10 @@ def open_socket(veth: Veth, interface: str | None = None, mac: str | None = None
         yield Neighbours(raw, veth, mac)
     finally:
         # The kernel waits an RCU period, 10 ms, when a packet socket is closed. Nobody else has to.
-        threading.Thread(target=raw.close).start()
+        try:
+            threading.Thread(target=raw.close).start()
+        except RuntimeError:  # no more threads: then we have to
+            raw.close()
 
 
 @contextmanager

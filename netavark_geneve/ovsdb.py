@@ -65,6 +65,8 @@ def _connect(path: str, conditions: Conditions, deadline: Deadline) -> "Replica"
     try:
         return Replica(Connection(idl, deadline.remaining()), auto_index=False)
     except exceptions.OvsdbAppException as error:
+        if isinstance(error.__cause__, RuntimeError):
+            raise GeneveError(f"cannot connect to OVSDB: {error.__cause__}; is there a limit of processes?") from error
         raise GeneveError(f"ovsdb-server does not answer on {path}; {START_IT}") from error
 
 

@@ -72,7 +72,10 @@ def resolve(name: str, deadline: Deadline) -> Address:
 
     # getaddrinfo() knows no deadline; a thread that is still waiting dies with the process.
     thread = threading.Thread(target=ask, daemon=True)
-    thread.start()
+    try:
+        thread.start()
+    except RuntimeError as error:
+        raise GeneveError(f"hosts: cannot resolve {name}: {error}; is there a limit of processes?") from error
     thread.join(deadline.remaining())
     found = set(answers)
     if thread.is_alive():
