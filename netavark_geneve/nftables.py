@@ -185,5 +185,7 @@ def _nft(arguments: list[str], text: str | None, deadline: Deadline) -> subproce
         raise GeneveError(
             'the nft program is missing; install nftables, or set firewall_driver = "none" in containers.conf'
         ) from error
+    except OSError as error:
+        raise GeneveError(f"cannot run nft: {error.strerror}; is there a limit of processes, or of memory?") from error
     except subprocess.TimeoutExpired as error:
         raise GeneveError("nft did not finish in time; look for a program that holds the ruleset") from error

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """libnftables' JSON, and the `nft` program that takes it."""
 
+import errno
 import fcntl
 import json
 import os
@@ -133,6 +134,15 @@ def test_table_that_is_not_there_has_no_objects(nft: Any) -> None:
 def test_host_without_nft_is_told_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
     with refused("nft", "install nftables", 'firewall_driver = "none"'):
+        nftables.run([nftables.table("add")], Deadline(10))
+
+
+def test_host_that_can_start_no_process_is_told_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fork(*_: object, **named: object) -> None:
+        raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    monkeypatch.setattr("netavark_geneve.nftables.subprocess.run", fork)
+    with refused("cannot run nft: Resource temporarily unavailable", "limit of processes"):
         nftables.run([nftables.table("add")], Deadline(10))
 
 
