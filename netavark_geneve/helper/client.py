@@ -48,9 +48,23 @@ def main() -> int:
     if answer is None:
         return _cold(request)
     status, output, warnings = answer
-    _write(2, warnings)
-    _write(1, output)
-    return status[0]
+    return _answer(arguments, request, status[0], output, warnings)
+
+
+def _answer(arguments: list[str], request: bytes, status: int, output: bytes, warnings: bytes) -> int:
+    """Pass it on. A setup that nobody hears of is undone, as the plugin's own process does it."""
+    try:
+        _write(2, warnings)
+        _write(1, output)
+    except OSError:  # netavark is gone
+        with_helper = _connect()
+        if arguments[0] == "setup" and status == 0 and with_helper is not None:
+            try:  # noqa: SIM105 - contextlib is not builtin
+                _ask(with_helper, ["teardown", arguments[1]], request)
+            except (EOFError, OSError):
+                pass  # the next attach or detach of this container will
+        return 1
+    return status
 
 
 def _connect() -> "_socket.socket | None":

@@ -495,3 +495,39 @@ def interrupted(
 def test_the_sentences_need_no_escapes() -> None:
     for sentence in (client.LOST, client.SILENT, *client.INTERRUPTED.values()):
         assert json.loads(f'{{"error": "{sentence}"}}') == {"error": sentence}
+
+
+def test_a_setup_that_nobody_hears_of_is_taken_back(thin: Client, path: Path) -> None:
+    """netavark was killed meanwhile: its end of stdout is closed."""
+    asked = []
+    reading, writing = os.pipe()
+    os.close(reading)
+    with socket.socket(socket.AF_UNIX) as listener, ThreadPoolExecutor(1) as pool:
+        listener.bind(str(path))
+        listener.listen()
+        listener.settimeout(30)
+
+        def serve() -> None:
+            for answer in (b"{}", b""):
+                connection, _ = listener.accept()
+                with connection:
+                    connection.settimeout(30)
+                    asked.append(read(connection))
+                    connection.sendall(wire.TAKEN + wire.pack(b"\0", answer, b""))
+
+        served = pool.submit(serve)
+        command = [*thin.command(), "setup", NETNS]
+        done = subprocess.run(
+            command,
+            input=REQUEST,
+            stdout=writing,
+            stderr=subprocess.PIPE,
+            env=thin.environ({}),
+            timeout=60,
+            check=False,
+        )
+        served.result(30)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (1, b"")
+    assert [one.words[0] for one in asked] == [b"setup", b"teardown"]
+    assert asked[0].request == asked[1].request == REQUEST

@@ -138,3 +138,43 @@ def test_teardown_keeps_ignoring_the_signal_that_netavark_ignores() -> None:
         output, _ = process.communicate(timeout=20)
     assert process.returncode == 1
     assert "interrupted" not in error_of(output)
+
+
+UNHEARD = """
+import json, sys
+from netavark_geneve import __main__ as plugin
+from netavark_geneve.errors import GeneveError
+
+def handle(arguments, request, environ):
+    print(json.dumps([arguments, request.decode()]), file=sys.stderr)
+    if arguments[0] == "setup":
+        return plugin.Reply(0, b"{}")
+    raise GeneveError("no luck")
+
+plugin.handle = handle
+sys.exit(plugin.main())
+"""
+
+
+@pytest.mark.parametrize("verb", ["setup", "teardown"])
+def test_setup_of_which_nobody_hears_is_undone(verb: str) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        command = [sys.executable, "-c", UNHEARD, verb, "/run/netns/c1"]
+        done = subprocess.run(
+            command, input="{}", stdout=writing, stderr=subprocess.PIPE, cwd=PROJECT, timeout=20, check=False, text=True
+        )
+    finally:
+        os.close(writing)
+    assert done.returncode == 1
+    asked = [json.loads(line)[0][0] for line in done.stderr.splitlines() if line.startswith("[[")]
+    warnings = [line for line in done.stderr.splitlines() if not line.startswith("[[")]
+    assert asked == (["setup", "teardown"] if verb == "setup" else ["teardown"])
+    assert (
+        warnings
+        == [
+            "[WARNING geneve-ovs] cannot answer, is netavark gone? Broken pipe",
+            "[WARNING geneve-ovs] could not undo: no luck; the next attach or detach of this container will",
+        ][: len(asked)]
+    )
