@@ -15,12 +15,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from pyroute2.ethtool.ioctl import IoctlEthtool, NotSupportedError
 from pyroute2.iproute import IPRoute
 from pyroute2.netlink.exceptions import NetlinkDumpInterrupted, NetlinkError
 from pyroute2.netns import setns
 
-from . import naming
+from . import interior, naming
 from .addresses import Interface
 from .addresses import Network as IPNetwork
 from .errors import GeneveError
@@ -114,9 +113,9 @@ def create_veth(veth: Veth, netns: int) -> None:
 
 def set_up_container(veth: Veth) -> None:
     """Set up the container's end, still without an address; runs inside the container's namespace."""
-    _write_container_sysctls(veth)
+    interior.write_sysctls(veth)
     if not veth.checksum_offload:
-        _disable_checksum_offload(veth.interface)
+        interior.disable_checksum_offload(veth.interface)
     with IPRoute() as ipr, _netlink(f"set up {veth.interface} in the container"):
         ipr.link("set", index=socket.if_nametoindex(veth.interface), state="up")
 
@@ -124,7 +123,7 @@ def set_up_container(veth: Veth) -> None:
 def address_container(veth: Veth) -> None:
     """Give the container's end its addresses and routes; runs inside the container's namespace."""
     if veth.ipv6:
-        _enable_ipv6(veth)
+        interior.enable_ipv6(veth)
     index = socket.if_nametoindex(veth.interface)
     with IPRoute() as ipr:
         for address in veth.addresses:
@@ -362,47 +361,6 @@ def _change_route(ipr: IPRoute, verb: str, route: Route, index: int | None) -> N
         **way,
         **({} if index is None else {"oif": index}),
     )
-
-
-def _write_container_sysctls(veth: Veth) -> None:
-    """As netavark's bridge driver does; and no IPv6 at all where the network has none."""
-    _write_sysctl(veth, "ipv4/conf/{}/arp_notify", "1")
-    _write_sysctl(veth, "ipv4/conf/{}/rp_filter", "2")  # with two networks the answer may leave by the other one
-    # Also where the network has IPv6: until the addresses are known to be free, nothing may claim them.
-    _write_sysctl(veth, "ipv6/conf/{}/disable_ipv6", "1")
-
-
-def _enable_ipv6(veth: Veth) -> None:
-    """Without waiting for the duplicate address detection, which we did, and without listening to routers."""
-    for name in ("accept_ra", "accept_dad", "autoconf", "disable_ipv6"):
-        _write_sysctl(veth, f"ipv6/conf/{{}}/{name}", "0")
-
-
-def _write_sysctl(veth: Veth, path: str, value: str) -> None:
-    file = Path("/proc/sys/net", path.format(veth.interface))
-    try:
-        if file.read_text(encoding="ascii").strip() != value:  # /proc may be read-only where all is well already
-            file.write_text(value, encoding="ascii")
-    except FileNotFoundError as error:
-        # A kernel without IPv6 has nothing to be quietened.
-        if veth.ipv6:
-            raise GeneveError(f"cannot set {file}: this kernel has no IPv6, but the network does") from error
-    except OSError as error:
-        raise GeneveError(f"cannot set {file} to {value} in the container: {error.strerror}") from error
-
-
-def _disable_checksum_offload(interface: str) -> None:
-    tool = IoctlEthtool(interface)
-    try:
-        features = tool.get_features()
-        features["tx-checksum-ip-generic"] = False
-        features["tx-checksum-sctp"] = False
-        tool.set_features(features)
-    except (OSError, NotSupportedError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise GeneveError(f"cannot turn off transmit checksum offload of {interface}: {reason}") from error
-    finally:
-        tool.close()
 
 
 @contextmanager

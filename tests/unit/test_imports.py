@@ -29,7 +29,7 @@ LAYERS = {
         *("links", "switch", "sweep", "neighbours", "sysctls", "firewall", "firewalld", "dns", "underlay", "podman"),
         "kept",
     ),
-    "wrap": ("nftables", "ovsdb"),
+    "wrap": ("nftables", "ovsdb", "interior"),
     "vocabulary": ("model", "found", "options", "tags", "addresses", "naming", "config", "schema"),
     "floor": ("errors", "log", "rootless", "lean", "helper.wire"),
 }
@@ -44,7 +44,7 @@ INDEPENDENT = (
 PURE = ("definition", "plan", "fabric.mesh", "stale")
 LIBRARIES = {
     "jeepney": {"firewalld"},
-    "pyroute2": {"links", "nftables", "underlay"},
+    "pyroute2": {"interior", "links", "nftables", "underlay"},
     "ovsdbapp": {"ovsdb"},
     "ovs": {"ovsdb", "switch", "sweep"},
 }

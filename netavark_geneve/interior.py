@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is set of a container's interface inside its namespace by files and ioctls; by netlink links.py sees to it."""
+
+from pathlib import Path
+
+from pyroute2.ethtool.ioctl import IoctlEthtool, NotSupportedError
+
+from .errors import GeneveError
+from .model import Veth
+
+
+def write_sysctls(veth: Veth) -> None:
+    """As netavark's bridge driver does; and no IPv6 at all where the network has none."""
+    _write_sysctl(veth, "ipv4/conf/{}/arp_notify", "1")
+    _write_sysctl(veth, "ipv4/conf/{}/rp_filter", "2")  # with two networks the answer may leave by the other one
+    # Also where the network has IPv6: until the addresses are known to be free, nothing may claim them.
+    _write_sysctl(veth, "ipv6/conf/{}/disable_ipv6", "1")
+
+
+def enable_ipv6(veth: Veth) -> None:
+    """Without waiting for the duplicate address detection, which we did, and without listening to routers."""
+    for name in ("accept_ra", "accept_dad", "autoconf", "disable_ipv6"):
+        _write_sysctl(veth, f"ipv6/conf/{{}}/{name}", "0")
+
+
+def _write_sysctl(veth: Veth, path: str, value: str) -> None:
+    file = Path("/proc/sys/net", path.format(veth.interface))
+    try:
+        if file.read_text(encoding="ascii").strip() != value:  # /proc may be read-only where all is well already
+            file.write_text(value, encoding="ascii")
+    except FileNotFoundError as error:
+        # A kernel without IPv6 has nothing to be quietened.
+        if veth.ipv6:
+            raise GeneveError(f"cannot set {file}: this kernel has no IPv6, but the network does") from error
+    except OSError as error:
+        raise GeneveError(f"cannot set {file} to {value} in the container: {error.strerror}") from error
+
+
+def disable_checksum_offload(interface: str) -> None:
+    """Have the kernel compute every checksum itself before a packet leaves."""
+    tool = IoctlEthtool(interface)
+    try:
+        features = tool.get_features()
+        features["tx-checksum-ip-generic"] = False
+        features["tx-checksum-sctp"] = False
+        tool.set_features(features)
+    except (OSError, NotSupportedError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise GeneveError(f"cannot turn off transmit checksum offload of {interface}: {reason}") from error
+    finally:
+        tool.close()
