@@ -164,6 +164,6 @@ def lines(tallies: dict[str, Tally], *, asked_gc: bool, seconds: float) -> list[
     return [WHAT, "", *table(head, *rows), "", text]
 
 
-WHAT = """SIGKILL just before and just after each system call that anybody else can notice, from the first word to
-OVSDB on; followed by `teardown`, or by `setup` and then `teardown`. Compared with before: links, addresses, routes, OVSDB,
-nftables, names, files, settings, processes, the container's namespace."""
+WHAT = """SIGKILL just before and just after each system call that anybody else can notice, from the first word to OVSDB
+on; followed by `teardown`, or by `setup` and then `teardown`. Compared with before: links, addresses, routes,
+OVSDB, nftables, names, files, settings, processes, the container's namespace."""
