@@ -65,8 +65,9 @@ def _connect(path: str, conditions: Conditions, deadline: Deadline) -> "Replica"
     try:
         return Replica(Connection(idl, deadline.remaining()), auto_index=False)
     except exceptions.OvsdbAppException as error:
-        if isinstance(error.__cause__, RuntimeError):
-            raise GeneveError(f"cannot connect to OVSDB: {error.__cause__}; is there a limit of processes?") from error
+        cause = error.__cause__
+        if isinstance(cause, RuntimeError) and not isinstance(cause, exceptions.OvsdbAppException):  # which is one, too
+            raise GeneveError(f"cannot connect to OVSDB: {cause}; is there a limit of processes?") from error
         raise GeneveError(f"ovsdb-server does not answer on {path}; {START_IT}") from error
 
 
