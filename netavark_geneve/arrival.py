@@ -70,6 +70,6 @@ class Arrival:
 
     def announce(self) -> None:
         """Tell everybody where the addresses are, and wait until our own switch acts on it."""
-        self._container.announce(comes_back=self._comes_back)
+        self._container.announce()
         if self._bystander is not None and self._comes_back:
             self._bystander.wait_reached(self._container, REACHED_WAIT)

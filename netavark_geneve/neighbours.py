@@ -86,15 +86,15 @@ class Neighbours:
                 self._send_probes()
         self._read_answers(self._probed + wait)
 
-    def announce(self, *, comes_back: bool) -> None:
-        """Send a gratuitous ARP or an unsolicited NA for each address, which may have been here a moment ago."""
+    def announce(self) -> None:
+        """Send a gratuitous ARP or an unsolicited NA for each address."""
         mac = _octets(self._veth.mac)
         announcements = (
             _announce_ipv4(mac, address) if address.version == 4 else _announce_ipv6(mac, address)
             for address in self._veth.addresses
         )
         with _failing_to(f"announce {self._veth.interface} to its neighbours"):
-            for frame in (*([_lesson(mac)] if comes_back else []), *announcements):
+            for frame in (_lesson(mac), *announcements):
                 self._raw.send(frame)
 
     def call(self) -> None:
