@@ -44,7 +44,7 @@ class Arrival:
         bridge = self._plan.bridge
         if bridge.managed and bridge.vlan == self._plan.veth.vlan and links.is_up(bridge.name):
             with suppress(GeneveError):  # the bridge may be going right now, with its last container
-                bystander = self._sockets.enter_context(open_socket(self._plan.veth, bridge.name, bridge.hwaddr))
+                bystander = self._sockets.enter_context(open_socket(self._plan.veth, bridge.name))
                 if self._comes_back:
                     bystander.call()  # so that there are flows from before
                 if self._plan.detect_conflicts:

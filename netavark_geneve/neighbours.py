@@ -53,15 +53,16 @@ DRAIN = 0.005  # seconds for what has arrived already, however late we come to r
 class Neighbours:
     """The other hosts of the container's layer-2 network."""
 
-    def __init__(self, raw: socket.socket, veth: Veth, mac: str | None = None) -> None:
+    def __init__(self, raw: socket.socket, veth: Veth) -> None:
         self._raw = raw
         self._veth = veth
         self._addresses = {address.ip.packed: address for address in veth.addresses}
         # Not the container's MAC: that is derived from the address, so another holder of the address has
         # it too, and a switch that knows it at the holder's port drops an answer that is to go there.
-        # Nor has any switch a cached flow for one that is new each time. Their MAC tables forget it in time.
-        prober, *self._callers = (b"\x02" + os.urandom(5) for _ in range(1 + CALLERS))  # local, unicast
-        self._prober = _octets(mac) if mac else prober
+        # Nor has any switch a cached flow for one that is new each time. Their MAC tables forget it in time. And as
+        # it is one more MAC to learn, all of them go through their flows, and find the announcement that matched one
+        # from before: what only matches does not tell them, for up to half a second, that the address has moved.
+        self._prober, *self._callers = (b"\x02" + os.urandom(5) for _ in range(1 + CALLERS))  # local, unicast
         self._probed = time.monotonic()
 
     def is_cut_off(self) -> bool:
@@ -168,11 +169,9 @@ class Neighbours:
 
 
 @contextmanager
-def open_socket(veth: Veth, interface: str | None = None, mac: str | None = None) -> Iterator[Neighbours]:
+def open_socket(veth: Veth, interface: str | None = None) -> Iterator[Neighbours]:
     """Listen on the container's end of `veth`, or on another `interface` of the same layer-2 network.
 
-    It asks under that interface's own `mac`, which every switch knows: one more MAC to learn has Open vSwitch go
-    through all of its cached flows. Without, under one that nobody has.
     The current namespace must have it, and it must be up; then usable from anywhere.
     """
     interface = interface or veth.interface
@@ -183,7 +182,7 @@ def open_socket(veth: Veth, interface: str | None = None, mac: str | None = None
         with _failing_to(step):
             raw.setsockopt(SOL_PACKET, PACKET_AUXDATA, 1)
             raw.bind((interface, ETH_P_ALL))
-        yield Neighbours(raw, veth, mac)
+        yield Neighbours(raw, veth)
     finally:
         # The kernel waits an RCU period, 10 ms, when a packet socket is closed. Nobody else has to.
         try:
