@@ -51,8 +51,9 @@ OTHER = make_names(2, "other", network=121)
 def addresses() -> Iterator[None]:
     """The addresses of gateways and containers are this host's; it starts and ends without an instance."""
     for address in ALL_ADDRESSES:
-        length = 128 if ":" in address else 32
-        subprocess.run(("ip", "address", "add", f"{address}/{length}", "dev", "lo"), check=True)
+        # nodad: also on lo an IPv6 address can be bound to only after a while, otherwise
+        options = ("/128", "nodad") if ":" in address else ("/32",)
+        subprocess.run(("ip", "address", "add", address + options[0], "dev", "lo", *options[1:]), check=True)
     resolvers = DEFAULT_RESOLVERS.read_text()
     yield
     DEFAULT_RESOLVERS.write_text(resolvers)
