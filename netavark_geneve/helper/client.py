@@ -14,6 +14,7 @@ from . import wire
 
 VERBS = ("setup", "teardown")  # what a helper is asked; create and info are rare
 TIMEOUT = 30.0  # seconds for an answer; the helper's own deadlines are far shorter
+GLANCE = 0.25  # seconds between two looks at whether a signal has come
 HINT = "run the command again (systemctl status netavark-geneve.service)"
 LOST = f"the helper ended in the middle of the request; {HINT}"
 SILENT = f"the helper took the request and has not answered for {TIMEOUT:g} s; {HINT}"
@@ -34,9 +35,8 @@ def main() -> int:
     with_helper = _connect()
     if with_helper is None:
         return _cold(None)
-    if _signal.getsignal(_signal.SIGTERM) == _signal.SIG_DFL:  # netavark ignores it during teardown
-        _signal.signal(_signal.SIGTERM, _signal.default_int_handler)
     try:
+        _heed_signals()
         request = _read_all()
         answer = _ask(with_helper, arguments, request)
     except KeyboardInterrupt:
@@ -45,10 +45,23 @@ def main() -> int:
         return _fail(SILENT)
     except (EOFError, OSError):
         return _fail(LOST)
+    finally:
+        _signal.setitimer(_signal.ITIMER_REAL, 0)
     if answer is None:
         return _cold(request)
     status, output, warnings = answer
     return _answer(arguments, request, status[0], output, warnings)
+
+
+def _heed_signals() -> None:
+    """Have SIGTERM raise KeyboardInterrupt, as SIGINT does; netavark ignores it during teardown.
+
+    One that comes just before a call that waits would be heard only when the call is done: an alarm wakes us.
+    """
+    if _signal.getsignal(_signal.SIGTERM) == _signal.SIG_DFL:
+        _signal.signal(_signal.SIGTERM, _signal.default_int_handler)
+    _signal.signal(_signal.SIGALRM, lambda *_: None)
+    _signal.setitimer(_signal.ITIMER_REAL, GLANCE, GLANCE)
 
 
 def _answer(arguments: list[str], request: bytes, status: int, output: bytes, warnings: bytes) -> int:
