@@ -60,22 +60,22 @@ def attach(
             with links.inside(netns):
                 links.set_up_container(veth)
                 arrival.listen()
+            links.connect_veth(veth)
 
         undo.callback(_undo, _leave, ovs, network, container, environ)
         sysctls.write(plan.gateway)
         with switch.alone(environ) if is_first and is_userspace else nullcontext():
             next_cfg = ovs.attach(plan, deadline)
-            with timed("firewall"):  # while ovs-vswitchd is at it
+            # While ovs-vswitchd is at it.
+            with timed("firewall"):
                 _open(plan, environ, deadline, is_first=is_first)
+            if not is_first:
+                _reach_host(plan, resolver, environ, deadline)
             ovs.wait_attached(plan, next_cfg, deadline)
 
         arrival.ask()  # the answers come in while the next steps are made
-        with timed("gateway"):
-            links.configure_bridge(bridge)
-            sysctls.apply(plan.gateway, localhost=bool(plan.publication.ports))
-        with timed("names"):
-            if plan.names is not None and resolver is not None:
-                dns.ensure_names(plan.names, resolver, environ, deadline)
+        if is_first:
+            _reach_host(plan, resolver, environ, deadline)  # by an interface that is there now
         with timed("addresses and announcement"):
             arrival.check_free()
             with links.inside(netns):
@@ -117,6 +117,16 @@ def _open(plan: AttachPlan, environ: Mapping[str, str], deadline: Deadline, *, i
         firewalld.check_can_publish(deadline)
     firewalld.ensure_trusted([subnet for subnet, _ in plan.gateway.subnets], deadline)
     firewall.ensure(plan.gateway, plan.publication, lambda: podman.find_foreign(environ), deadline, first=is_first)
+
+
+def _reach_host(plan: AttachPlan, resolver: str | None, environ: Mapping[str, str], deadline: Deadline) -> None:
+    """The host answers as gateway and resolver; the bridge's interface is there."""
+    with timed("gateway"):
+        links.configure_bridge(plan.bridge)
+        sysctls.apply(plan.gateway, localhost=bool(plan.publication.ports))
+    with timed("names"):
+        if plan.names is not None and resolver is not None:
+            dns.ensure_names(plan.names, resolver, environ, deadline)
 
 
 def _leave(ovs: switch.Switch, network: Network, container: Container, environ: Mapping[str, str]) -> None:

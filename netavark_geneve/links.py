@@ -10,7 +10,7 @@ import ipaddress
 import os
 import socket
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -85,9 +85,10 @@ def ensure_name_free(veth: Veth) -> None:
 
 
 def create_veth(veth: Veth, netns: int) -> None:
-    """Make the pair in one message, the container's end born inside its namespace.
+    """Make the pair in one message, the container's end born inside its namespace, and up.
 
-    So the pair goes with the namespace, whatever becomes of us. The host's end comes up quiet.
+    So the pair goes with the namespace, whatever becomes of us. The host's end says whose it is, and is down: the
+    pair has no carrier.
     """
     with IPRoute() as ipr:
         with _netlink(f"create the veth pair {veth.name} and {veth.interface}"):
@@ -100,15 +101,9 @@ def create_veth(veth: Veth, netns: int) -> None:
                 _add_pair(ipr, veth, netns)
         with _netlink(f"set up {veth.name}"):
             born = _first_name(veth)
-            index = socket.if_nametoindex(born)
             # The kernel takes no alias when it makes a link. A name that tells nothing comes with the alias.
             rename = {} if born == veth.name else {"ifname": veth.name}
-            ipr.link("set", index=index, IFLA_IFALIAS=veth.alias, **rename)
-            # No ARP: under the userspace datapath the host's own stack sees every frame too, and would
-            # answer the container for all of the host's addresses, past the switch. Promiscuous, since that
-            # datapath makes it so otherwise, and ovs-vswitchd goes through all of its ports with every change.
-            userspace = 0 if veth.checksum_offload else IFF_PROMISC
-            _set_up_quiet(ipr, index, IFF_UP | IFF_NOARP | userspace)
+            _quieten(ipr, socket.if_nametoindex(born), {"IFLA_IFALIAS": veth.alias, **rename})
 
 
 def set_up_container(veth: Veth) -> None:
@@ -116,8 +111,16 @@ def set_up_container(veth: Veth) -> None:
     interior.write_sysctls(veth)
     if not veth.checksum_offload:
         interior.disable_checksum_offload(veth.interface)
-    with IPRoute() as ipr, _netlink(f"set up {veth.interface} in the container"):
-        ipr.link("set", index=socket.if_nametoindex(veth.interface), state="up")
+
+
+def connect_veth(veth: Veth) -> None:
+    """Set up the host's end, and so give both a carrier."""
+    # No ARP: under the userspace datapath the host's own stack sees every frame too, and would
+    # answer the container for all of the host's addresses, past the switch. Promiscuous, since that
+    # datapath makes it so otherwise, and ovs-vswitchd goes through all of its ports with every change.
+    userspace = 0 if veth.checksum_offload else IFF_PROMISC
+    with IPRoute() as ipr, _netlink(f"set up {veth.name}"):
+        _set_flags(ipr, socket.if_nametoindex(veth.name), IFF_UP | IFF_NOARP | userspace)
 
 
 def address_container(veth: Veth) -> None:
@@ -159,7 +162,8 @@ def configure_bridge(bridge: Bridge) -> None:
         # ovs-vswitchd goes through all of its ports whenever a link of the host changes, if only in name.
         if not is_up(bridge.name):
             with _netlink(f"set up bridge {bridge.name}"):
-                _set_up_quiet(ipr, index, IFF_UP)
+                _quieten(ipr, index, {})
+                _set_flags(ipr, index, IFF_UP)
         if bridge.vrf is not None:
             with _netlink(f"put bridge {bridge.name} into VRF {bridge.vrf}"):
                 ipr.link("set", index=index, master=_find_vrf(ipr, bridge.vrf))
@@ -307,8 +311,9 @@ def is_up(name: str) -> bool:
 
 
 def _add_pair(ipr: IPRoute, veth: Veth, netns: int) -> None:
-    peer = {"ifname": veth.interface, "net_ns_fd": netns, "address": veth.mac, "mtu": veth.mtu}
-    ipr.link("add", ifname=_first_name(veth), kind="veth", mtu=veth.mtu, peer=peer)
+    peer = {"ifname": _first_name(veth), "mtu": veth.mtu}
+    own = {"ifname": veth.interface, "net_ns_fd": netns, "address": veth.mac, "mtu": veth.mtu}
+    ipr.link("add", kind="veth", peer=peer, state="up", **own)
 
 
 def _first_name(veth: Veth) -> str:
@@ -316,11 +321,18 @@ def _first_name(veth: Veth) -> str:
     return veth.name if veth.name.startswith(veth.stem) else veth.stem
 
 
-def _set_up_quiet(ipr: IPRoute, index: int, flags: int) -> None:
-    """Set `flags`, after the kernel has been told to give the interface no IPv6 address."""
-    # Refused where there is no IPv6, because the MTU is under 1280 or the kernel has none: quiet anyway.
-    with _ignoring(errno.EAFNOSUPPORT):
-        ipr.link("set", index=index, IFLA_AF_SPEC=_NO_IPV6_ADDRESS)
+def _quieten(ipr: IPRoute, index: int, changes: Mapping[str, object]) -> None:
+    """Tell the kernel to give the interface, which is still down, no IPv6 address; and make these `changes`."""
+    try:
+        ipr.link("set", index=index, IFLA_AF_SPEC=_NO_IPV6_ADDRESS, **changes)
+    except NetlinkError as error:
+        # Refused where there is no IPv6, because the MTU is under 1280 or the kernel has none: quiet anyway.
+        if error.code != errno.EAFNOSUPPORT:
+            raise
+        ipr.link("set", index=index, **changes)
+
+
+def _set_flags(ipr: IPRoute, index: int, flags: int) -> None:
     ipr.link("set", index=index, flags=flags, change=flags)
 
 

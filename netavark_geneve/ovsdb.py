@@ -10,12 +10,12 @@ import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 from uuid import UUID
 
 from ovs.db.idl import SchemaHelper, Transaction
 from ovsdbapp import exceptions
-from ovsdbapp.backend.ovs_idl import command, transaction
 from ovsdbapp.backend.ovs_idl.connection import Connection, OvsdbIdl
 from ovsdbapp.schema.open_vswitch import impl_idl
 
@@ -117,6 +117,9 @@ def named(name: str) -> list[str]:
 class _Idl(OvsdbIdl):  # type: ignore[misc]
     """Tells who waits that the server has said something, and keeps what it takes long to convert."""
 
+    def cooperative_yield(self) -> None:
+        """ovsdbapp's sleeps between two updates, for the sake of green threads; ours are real ones."""
+
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
         self.changed = threading.Event()
@@ -131,24 +134,14 @@ class _Idl(OvsdbIdl):  # type: ignore[misc]
         self.values.pop(row.uuid, None)
 
 
-class Request(transaction.Transaction):  # type: ignore[misc]
-    """Asks ovs-vswitchd for a new configuration, whose number is then in `next_cfg` (0: nothing changed).
+class Change:
+    """One transaction's worth of change. `run` runs again, on fresh rows, when somebody was faster."""
 
-    ovsdbapp's own for this schema waits too, but only logs when the wait fails, and keeps the connection
-    from serving an undo meanwhile.
-    """
+    def __init__(self, api: "Replica") -> None:
+        self.api = api
 
-    next_cfg = 0
-
-    def pre_commit(self, txn: Transaction) -> None:
-        self.api.root.increment("next_cfg")
-
-    def post_commit(self, txn: Transaction) -> None:
-        self.next_cfg = txn.get_increment_new_value()
-
-
-class Change(command.BaseCommand):  # type: ignore[misc]
-    """One transaction's worth of change. `run_idl` runs again, on fresh rows, when somebody was faster."""
+    def run(self, txn: Transaction) -> None:
+        raise NotImplementedError
 
 
 class Replica(impl_idl.OvsdbIdl):  # type: ignore[misc]
@@ -181,17 +174,45 @@ class Replica(impl_idl.OvsdbIdl):  # type: ignore[misc]
         return self.wait_until(lambda: all(state.latest is state.acked for state in states), deadline)
 
     def submit(self, change: Change, deadline: Deadline) -> int:
-        """Put the change into the database; the number of the configuration that it makes (0: nothing changed)."""
-        request = Request(self, self.ovsdb_connection, check_error=True, log_errors=False)
-        request.timeout = max(deadline.remaining(), COMMIT_MIN)
-        request.add(change)
+        """Put the change into the database; the number of the configuration that it makes (0: nothing changed).
+
+        ovsdbapp's own way hands it to the connection's thread and takes the connection's lock until the server
+        answers, which an undo would wait for; and it waits for ovs-vswitchd, but only logs when it waits in vain.
+        """
+        deadline = Deadline(max(deadline.remaining(), COMMIT_MIN))
+        status = Transaction.TRY_AGAIN
+        while status == Transaction.TRY_AGAIN:  # somebody was faster, or the connection went
+            with self.ovsdb_connection.lock:
+                before = self.idl.change_seqno
+                txn = self._send(change)
+            self._wait_for(partial(_is_decided, txn), deadline)
+            status = txn.commit()
+            if status == Transaction.TRY_AGAIN:
+                self._wait_for(partial(self._has_news, before), deadline)
+        if status not in (Transaction.SUCCESS, Transaction.UNCHANGED):
+            raise GeneveError(_explain(str(txn.get_error())))
+        return int(txn.get_increment_new_value()) if status == Transaction.SUCCESS else 0
+
+    def _send(self, change: Change) -> Transaction:
+        """The transaction, on its way to the server; the connection's lock is held."""
+        txn = Transaction(self.idl)
         try:
-            request.commit()
-        except exceptions.TimeoutException as error:
-            raise no_answer(deadline) from error
-        except RuntimeError as error:
-            raise GeneveError(_explain(str(error))) from error
-        return request.next_cfg
+            self.root.increment("next_cfg")
+            change.run(txn)
+            txn.commit()
+        except BaseException:
+            txn.abort()
+            raise
+        if self.idl._session.get_backlog():
+            self.ovsdb_connection.txns.put(None)  # so that its thread sends what the socket did not take at once
+        return txn
+
+    def _wait_for(self, condition: Callable[[], bool], deadline: Deadline) -> None:
+        if not self.wait_until(condition, deadline):
+            raise no_answer(deadline)
+
+    def _has_news(self, since: int) -> bool:
+        return bool(self.idl.change_seqno != since)
 
     def has_completed(self, next_cfg: int, deadline: Deadline) -> bool:
         """Wait until ovs-vswitchd reports that it has applied configuration number `next_cfg`."""
@@ -226,6 +247,10 @@ class Replica(impl_idl.OvsdbIdl):  # type: ignore[misc]
         tags = naming.tunnel_tags(bridge.external_ids["network-id"])
         own = self.find_named("Port", bridge.name)
         return {row.uuid for row in [*self.all_tagged("Port", tags), own] if row is not None}
+
+
+def _is_decided(txn: Transaction) -> bool:
+    return bool(txn.commit() != Transaction.INCOMPLETE)
 
 
 def no_answer(deadline: Deadline) -> GeneveError:

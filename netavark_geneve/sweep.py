@@ -91,7 +91,7 @@ class _Sweep(Change):
         self.ports = ports
         self.with_bridge = with_bridge
 
-    def run_idl(self, txn: Transaction) -> None:
+    def run(self, txn: Transaction) -> None:
         bridge = self.api.find_named("Bridge", self.bridge)
         if bridge is None:
             return

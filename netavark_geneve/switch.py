@@ -177,7 +177,7 @@ class _Attach(Change):
         super().__init__(api)
         self.plan = plan
 
-    def run_idl(self, txn: Transaction) -> None:
+    def run(self, txn: Transaction) -> None:
         plan = self.plan
         txn.add_comment(f"geneve-ovs: attach {plan.veth.alias}")
         self._check_vni()
@@ -270,7 +270,7 @@ class _Detach(Change):
         self.bridge = bridge
         self.tags = tags
 
-    def run_idl(self, txn: Transaction) -> None:
+    def run(self, txn: Transaction) -> None:
         bridge = self.api.find_named("Bridge", self.bridge)
         if bridge is None:
             return
@@ -292,7 +292,7 @@ class _Drop(Change):
         super().__init__(api)
         self.port = port
 
-    def run_idl(self, txn: Transaction) -> None:
+    def run(self, txn: Transaction) -> None:
         port = self.api.find_named("Port", self.port)
         if port is not None:
             _remove_port(self.api, port)

@@ -64,6 +64,7 @@ def ports(bridge: str = "ovs_net1") -> list[str]:
 def make_veth(plan: AttachPlan, netns: str = NETNS) -> None:
     with links.namespace(netns) as descriptor:
         links.create_veth(plan.veth, descriptor)
+        links.connect_veth(plan.veth)
 
 
 def connect(plan: AttachPlan, pool: Pool | None = None) -> AbstractContextManager[switch.Switch]:

@@ -21,6 +21,8 @@ def plug(veth: Veth) -> None:
         links.create_veth(veth, netns)
         with links.inside(netns):
             links.set_up_container(veth)
+        links.connect_veth(veth)
+        with links.inside(netns):
             links.address_container(veth)
 
 

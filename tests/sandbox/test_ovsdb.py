@@ -4,6 +4,7 @@ import subprocess
 from collections.abc import Iterator
 
 import pytest
+from ovs.db.idl import Transaction
 
 from netavark_geneve import ovsdb
 from netavark_geneve.errors import Deadline, GeneveError
@@ -111,3 +112,24 @@ def test_more_connections_than_it_keeps_are_closed(
         pass
     running = [api.ovsdb_connection.is_running for api in made]  # type: ignore[attr-defined]
     assert sorted(running) == [False, True]
+
+
+def test_a_change_larger_than_the_socket_takes_at_once_gets_there() -> None:
+    plan = make_plan()
+    attach(plan)
+    with connect(plan) as ovs:
+        ovs._api.submit(Remark(ovs._api, plan.bridge.name, "x" * 2_000_000), Deadline(10))
+
+    assert len(vsctl("get", "Bridge", plan.bridge.name, "external_ids:remark")) >= 2_000_000
+
+
+class Remark(ovsdb.Change):
+    """Write something long down with a bridge."""
+
+    def __init__(self, api: ovsdb.Replica, bridge: str, text: str) -> None:
+        super().__init__(api)
+        self.bridge = bridge
+        self.text = text
+
+    def run(self, txn: Transaction) -> None:
+        self.api.find_named("Bridge", self.bridge).setkey("external_ids", "remark", self.text)

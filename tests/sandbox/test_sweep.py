@@ -116,18 +116,18 @@ def test_container_that_joins_before_the_transaction_keeps_the_bridge(monkeypatc
     attach(first)
     make_veth(late)
     left = found()[0][first.veth.name]
-    run_idl = sweep._Sweep.run_idl
+    run = sweep._Sweep.run
     joined: list[bool] = []
 
     def join_first(self: sweep._Sweep, txn: object) -> None:
-        run_idl(self, txn)
+        run(self, txn)
         if not joined:
             joined.append(True)
             subprocess.run(
                 ("ovs-vsctl", "--no-wait", "add-port", "ovs_net1", late.veth.name), check=True, capture_output=True
             )
 
-    monkeypatch.setattr(sweep._Sweep, "run_idl", join_first)
+    monkeypatch.setattr(sweep._Sweep, "run", join_first)
     with connected() as sweeper:
         sweeper.remove("ovs_net1", [left.row], with_bridge=True, deadline=Deadline(10))
 
