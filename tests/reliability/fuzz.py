@@ -5,7 +5,6 @@ In a process of its own, in network and mount namespaces of its own: a request t
 planned, and fails where the container's namespace would be entered. Prints how many calls ended how (JSON).
 """
 
-import io
 import json
 import os
 import random
@@ -17,10 +16,9 @@ from typing import Any
 
 from pyroute2 import IPRoute
 
-from netavark_geneve import __main__ as plugin
-from netavark_geneve import log
 from netavark_geneve.options import KNOWN
-from tests.unit.makers import check_style, network_json, port_json, request_json
+from tests.unit.frontend import judged, said_by_main
+from tests.unit.makers import network_json, port_json, request_json
 
 NOWHERE = "/run/netns/fuzz"
 ODD: tuple[Any, ...] = (
@@ -59,48 +57,14 @@ def main(seed: int, count: int) -> None:
     for number in range(count):
         arguments, request = _call(chance)
         try:
-            outcomes[f"{arguments[0]}: {_judged(arguments, request)}"] += 1
+            outcomes[f"{arguments[0]}: {judged(arguments, request)}"] += 1
         except BaseException:
             print(
-                f"seed {seed}, input {number}: {arguments} {request!r}: {_answer(arguments, request)}", file=sys.stderr
+                f"seed {seed}, input {number}: {arguments} {request!r}: {said_by_main(arguments, request)}",
+                file=sys.stderr,
             )
             raise
     print(json.dumps(outcomes))
-
-
-def _judged(arguments: list[str], request: bytes) -> str:
-    """Whether the plugin served or refused it; raises AssertionError when it did neither as it should."""
-    status, output, said = _answer(arguments, request)
-    assert "Traceback" not in said, said
-    assert status in (0, 1), status
-    if arguments[0] == "teardown" and status == 0:
-        assert output == b"", output
-        return "done"
-    document = json.loads(output)
-    assert output.endswith(b"\n"), output
-    assert output.count(b"\n") == 1, output
-    if status == 0:
-        assert document.keys() >= {"name", "id", "subnets"}, output
-        return "done"
-    assert document.keys() == {"error"}, output
-    check_style(document["error"])
-    assert "this is a bug" not in document["error"], output
-    return "refused"
-
-
-def _answer(arguments: list[str], request: bytes) -> tuple[int, bytes, str]:
-    """Status, stdout and stderr of one call."""
-    captured, said = io.TextIOWrapper(io.BytesIO()), io.StringIO()
-    streams = sys.stdout, sys.stderr
-    sys.stdout, sys.stderr, sys.argv = captured, said, ["geneve-ovs", *arguments]
-    try:
-        status = plugin.main(request)
-    finally:
-        sys.stdout, sys.stderr = streams
-        log.logger.handlers.clear()  # one process is one call otherwise
-    written = captured.detach()
-    written.seek(0)
-    return status, written.read(), said.getvalue()
 
 
 def _call(chance: random.Random) -> tuple[list[str], bytes]:

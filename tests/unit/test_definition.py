@@ -1,15 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 from dataclasses import replace
-from ipaddress import ip_address, ip_network
-from itertools import pairwise
+from ipaddress import ip_address
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from netavark_geneve import naming
-from netavark_geneve.addresses import SLICE_MIN, SLICE_ROOMY, SLOTS_DEFAULT
-from netavark_geneve.model import Network, Subnet
 
 from .makers import (
     HOST_1,
@@ -19,7 +14,6 @@ from .makers import (
     facts,
     mesh,
     network,
-    network_names,
     on_host,
     refused,
     subnet,
@@ -258,47 +252,3 @@ def test_ip_range_outside_the_subnet_is_refused(leases: str) -> None:
 def test_ip_range_that_ends_before_it_starts_is_refused() -> None:
     with refused("192.168.120.20", "192.168.120.10"):
         created(network(subnet("192.168.120.0/24", leases="192.168.120.20-192.168.120.10")))
-
-
-@st.composite
-def fabrics(draw: st.DrawFn) -> tuple[Network, str, list[str], dict[str, str]]:
-    """A network, the list of hosts, those of them that are there, and the options that all type."""
-    slots = 2 ** draw(st.integers(0, 6))
-    entries = draw(st.lists(st.integers(1, 250) | st.none(), min_size=1, max_size=min(slots, 6), unique_by=repr))
-    hosts = ["-" if entry is None else f"172.31.0.{entry}" for entry in entries]
-    family = draw(st.sampled_from([4, 6]))
-    address = draw(
-        st.ip_addresses(v=4, network="10.0.0.0/8") if family == 4 else st.ip_addresses(v=6, network="fd00::/8")
-    )
-    longest = address.max_prefixlen - (slots * SLICE_MIN).bit_length() + 1
-    made = ip_network((address, draw(st.integers(max(9, longest - 40), longest))), strict=False)
-    wanted = replace(network(), name=draw(network_names), subnets=(Subnet(made),))
-    by_default = made.num_addresses >= SLOTS_DEFAULT * SLICE_ROOMY and draw(st.booleans())
-    options = {} if by_default else {"slots": str(slots)}
-    return wanted, ",".join(hosts), [host for host in hosts if host != "-"], options
-
-
-@given(fabrics())
-def test_any_fabric_agrees_on_what_is_common_and_shares_no_address(
-    fabric: tuple[Network, str, list[str], dict[str, str]],
-) -> None:
-    wanted, hosts, live, options = fabric
-    networks = [created(wanted, on=facts(mesh(hosts, own=host)), hosts=hosts, options=options) for host in live]
-    common = {(each.bridge, *(each.options[key] for key in ("vni", "mtu", "slots", "hosts"))) for each in networks}
-    assert len(common) <= 1
-
-    whole = wanted.subnets[0].subnet
-    taken = []
-    for each in networks:
-        assert each.bridge is not None
-        assert naming.is_interface_name(each.bridge)
-        (part,) = each.subnets
-        assert part.lease_range is not None
-        assert part.gateway in part.lease_range  # type: ignore[operator]
-        taken.append((int(part.lease_range.first), int(part.lease_range.last)))
-    taken.sort()
-    for (first, last), (following, _) in pairwise(taken):
-        assert first < last < following
-    for first, last in taken:
-        assert int(whole.network_address) < first <= last < int(whole.broadcast_address)
-    assert len({each.subnets[0].gateway for each in networks}) == len(live)
