@@ -8,8 +8,7 @@ import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
-from typing import Any, get_args
+from typing import get_args
 
 import pytest
 
@@ -18,6 +17,7 @@ from tests.lab import Host, machine
 from .conftest import SOCKET_VARIABLE, Helper, Libs, MakeFabric, helper
 from .fabric import IMAGE, PLUGIN, Fabric, inspect, plugin_error, refusal, run
 from .faults import BOUND, DAEMONS, HOSTS, NETNS, Caller, assert_says, host_with_network, ports, wait_for
+from .guests import Guest, namespaces, shares
 from .wire import wait_until
 
 SOCKET = "/run/helper-of-a-test.sock"
@@ -27,12 +27,6 @@ KILLS = 10
 PAIRS = 250  # setups and teardowns
 MEMORY, GROWTH = 60 * 1024, 4 * 1024  # KiB; it settles at two more than after the first requests
 THREADS = 32  # of the helper, each of which may keep a file open
-REPEAT = """
-for _ in $(seq "$1"); do
-    "$2" setup /run/netns/c1 <<<"$REQUEST" >/dev/null
-    "$2" teardown /run/netns/c1 <<<"$REQUEST"
-done
-"""
 
 
 @pytest.fixture
@@ -215,13 +209,13 @@ def test_a_changed_fabric_toml_counts_at_once(host: Host, warm: Helper) -> None:
 
 def test_many_at_once(host: Host, warm: Helper) -> None:
     before = host.snapshot()
-    with namespaces(host) as callers:
+    with many(host) as callers:
         seen = read_by(host, warm)
         with ThreadPoolExecutor(AT_ONCE) as pool:
             results = list(pool.map(lambda one: one.call("setup"), callers))
             assert [result.stdout for result in results if result.returncode] == []
             assert len(ports(host)) == AT_ONCE
-            assert [one.name for one in callers if not one.ping_gateway()] == []
+            assert [one.name for one in callers if not one.is_reached()] == []
             results = list(pool.map(lambda one: one.call("teardown"), callers))
             assert [result.stdout for result in results if result.returncode] == []
         assert read_by(host, warm) > seen
@@ -230,7 +224,7 @@ def test_many_at_once(host: Host, warm: Helper) -> None:
 
 def test_a_helper_that_is_restarted_meanwhile_is_not_missed(host: Host) -> None:
     """What it has taken it finishes, and what it has not goes on without it."""
-    with namespaces(host) as callers, ExitStack() as stack, ThreadPoolExecutor(AT_ONCE) as pool:
+    with many(host) as callers, ExitStack() as stack, ThreadPoolExecutor(AT_ONCE) as pool:
         for verb in ("setup", "teardown"):
             running = stack.enter_context(helper(host, SOCKET))
             results = [pool.submit(one.call, verb) for one in callers]
@@ -247,24 +241,17 @@ def test_it_does_not_grow(own_socket: None, make_fabric: MakeFabric, libs: Libs)
     fabric.configure(hosts=HOSTS)
     fabric.create("net1", "--subnet", "192.168.120.0/24")
     (host,) = fabric.hosts
-    host.run("ip", "netns", "add", "c1")
-    try:
-        with helper(host, SOCKET) as warm:
-            run(host, "net1", name="stays")
-            request = Caller(host, inspect(host, "net1")).request()
+    with namespaces(host, ["c1"]), helper(host, SOCKET) as warm:
+        run(host, "net1", name="stays")
+        guest = Guest(host, inspect(host, "net1"), "c1", ("192.168.120.9",))
 
-            def repeat(count: int) -> None:
-                host.sh(REPEAT, str(count), PLUGIN, env={"REQUEST": request}, timeout=300)
+        guest.come_and_go(PAIRS // 10)
+        memory, files = resident(host, warm), open_files(host, warm)
+        guest.come_and_go(PAIRS - PAIRS // 10)
 
-            repeat(PAIRS // 10)
-            memory, files = resident(host, warm), open_files(host, warm)
-            repeat(PAIRS - PAIRS // 10)
-
-            assert open_files(host, warm) <= files + THREADS
-            assert resident(host, warm) < min(memory + GROWTH, MEMORY)
-            assert warm.said() == ""
-    finally:
-        host.run("ip", "netns", "del", "c1")
+        assert open_files(host, warm) <= files + THREADS
+        assert resident(host, warm) < min(memory + GROWTH, MEMORY)
+        assert warm.said() == ""
 
 
 def test_a_helper_of_another_network_namespace_does_not_serve(host: Host) -> None:
@@ -307,38 +294,13 @@ def test_it_ends_when_nobody_asks(host: Host) -> None:
         assert run(host, "net1", name="c1").ping("192.168.120.1")
 
 
-@dataclass(frozen=True)
-class One:
-    """One of many containers that Podman knows nothing of; Podman would let only one at a time through."""
-
-    host: Host
-    network: dict[str, Any]
-    number: int
-
-    @property
-    def name(self) -> str:
-        return f"n{self.number}"
-
-    def call(self, verb: str) -> subprocess.CompletedProcess[str]:
-        request = json.loads(Caller(self.host, self.network).request(f"192.168.120.{2 + self.number}"))
-        request |= {"container_id": f"{self.number:064x}", "container_name": self.name}
-        command = (PLUGIN, verb, f"/run/netns/{self.name}")
-        return self.host.run(*command, input=json.dumps(request), check=False, timeout=2 * BOUND)
-
-    def ping_gateway(self) -> bool:
-        command = ("ip", "netns", "exec", self.name, "ping", "-n", "-q", "-c1", "-W2", "192.168.120.1")
-        return self.host.run(*command, check=False).returncode == 0
-
-
 @contextmanager
-def namespaces(host: Host) -> Iterator[list[One]]:
+def many(host: Host) -> Iterator[list[Guest]]:
+    """Containers that come and go at once."""
     network = inspect(host, "net1")
-    many = [One(host, network, number) for number in range(AT_ONCE)]
-    host.run("ip", "-batch", "-", input="".join(f"netns add {one.name}\n" for one in many))
-    try:
-        yield many
-    finally:
-        host.run("ip", "-batch", "-", input="".join(f"netns del {one.name}\n" for one in many))
+    names = [f"n{number}" for number in range(AT_ONCE)]
+    with namespaces(host, names):
+        yield [Guest(host, network, name, share) for name, share in zip(names, shares(network, AT_ONCE), strict=True)]
 
 
 @contextmanager
