@@ -3,7 +3,7 @@
 import statistics
 
 from tests.e2e.fabric import Fabric
-from tests.lab import Lab
+from tests.lab import Host, Lab
 
 from .common import PROGRAMS, definition, helper, measure, rival_programs, shown, table
 
@@ -23,11 +23,7 @@ def sections() -> dict[str, list[str]]:
 def _rows(family: str, subnets: tuple[str, ...]) -> list[tuple[str, ...]]:
     with Lab(hosts=2, name="growth") as lab:
         host, other = lab.hosts
-        # One host answers for all the others, so that every tunnel leads somewhere.
-        peers = [f"192.168.100.{number}" for number in range(1, PEERS)]
-        other.sh("for peer; do ip address add $peer/32 dev br-phy; done", *peers)
-        host.run("ip", "route", "add", "192.168.100.0/24", "via", other.address)
-        Fabric([host]).configure(hosts=[host.address, other.address, *peers])
+        know_peers(host, other)
         create = ("podman", "network", "create", "-d", "geneve-ovs", *subnets, "--opt", "slots=128", "geneve")
         host.run(*create)
         rival_programs(host)
@@ -47,6 +43,14 @@ def _rows(family: str, subnets: tuple[str, ...]) -> list[tuple[str, ...]]:
         figures = (shown(ours), shown(floor), f"{difference:.1f}", shown(samples["teardown ours"]))
         rows.append((family, str(count), *figures, f"{results[str(count)]['idle']:.1f} % of a core"))
     return rows
+
+
+def know_peers(host: Host, other: Host) -> None:
+    """So many peers; one host answers for all of them, so that every tunnel leads somewhere."""
+    peers = [f"192.168.100.{number}" for number in range(1, PEERS)]
+    other.sh("for peer; do ip address add $peer/32 dev br-phy; done", *peers)
+    host.run("ip", "route", "add", "192.168.100.0/24", "via", other.address)
+    Fabric([host]).configure(hosts=[host.address, other.address, *peers])
 
 
 TEXT = """Milliseconds, medians of 12 interleaved rounds, with the helper and with names. The C floor's setup (one veth
