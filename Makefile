@@ -43,6 +43,10 @@ e2e: $(VENV)/ready ## real Podman on several hosts, without the warm helper and 
 reliability: $(VENV)/ready ## faults everywhere: nothing leaks; writes docs/reliability.md
 	$(RUN) -m pytest -q tests/reliability
 
+.PHONY: storm
+storm: $(VENV)/ready ## the long form of two of these: ten minutes of kills on three hosts, 2,000 attaches
+	$(RUN) -m pytest -q --long tests/reliability/test_storm.py tests/reliability/test_flat.py
+
 .PHONY: bench
 bench: $(VENV)/ready ## time of an attach beside netavark's own bridge
 	$(RUN) -m tests.bench

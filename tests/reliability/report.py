@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 REPORT = Path(__file__).parents[2] / "docs" / "reliability.md"
-HEAD = "# Reliability\n\nWritten by `make reliability`; Linux {kernel}, Open vSwitch's userspace datapath."
+HEAD = "# Reliability\n\nWritten by `make reliability` and `make storm`; Linux {kernel}, OVS's userspace datapath."
 
 
 def write(title: str, lines: Sequence[str]) -> None:
