@@ -4,7 +4,6 @@ The first and the last of a network meet all the time, and so do calls for one a
 """
 
 import random
-import secrets
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -45,11 +44,9 @@ def crowd(make_fabric: MakeFabric, sockets: Sequence[str]) -> Iterator[list[Gues
 
 
 @each_way
-def test_the_last_one_leaves_while_the_first_one_comes(crowd: list[Guest]) -> None:
+def test_the_last_one_leaves_while_the_first_one_comes(crowd: list[Guest], seed: int) -> None:
     host = crowd[0].host
     before = host.snapshot()
-    seed = secrets.randbelow(2**32)
-    print(f"seed {seed}")
 
     def come_and_go(number: int) -> None:
         chance = random.Random(seed + number)

@@ -1,7 +1,6 @@
 """Ten minutes of random attaches, detaches and kills on three hosts: nothing is left, and no packet goes astray."""
 
 import random
-import secrets
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -32,9 +31,7 @@ Result = TypeVar("Result")
 TITLE = "Ten minutes of storm on three hosts"
 
 
-def test_a_storm_leaves_nothing_and_no_packet_goes_astray(make_fabric: MakeFabric, is_long: bool) -> None:
-    seed = secrets.randbelow(2**32)
-    print(f"seed {seed}")
+def test_a_storm_leaves_nothing_and_no_packet_goes_astray(make_fabric: MakeFabric, seed: int, is_long: bool) -> None:
     chance = random.Random(seed)
     fabric = make_fabric(HOSTS)
     fabric.configure()
