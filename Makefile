@@ -3,11 +3,7 @@
 PYTHON ?= python3
 VENV   := .venv
 RUN    := $(VENV)/bin/python
-PREFIX ?= /opt/netavark-geneve
-PLUGINDIR ?= /usr/libexec/netavark
-BINDIR ?= /usr/local/sbin
-UNITDIR ?= /etc/systemd/system
-UNITS := $(notdir $(wildcard packaging/systemd/*))
+include packaging/packages.mk
 
 .PHONY: help
 help: ## list the targets
@@ -50,19 +46,6 @@ storm: $(VENV)/ready ## the long form of two of these: ten minutes of kills on t
 .PHONY: bench
 bench: $(VENV)/ready ## time of an attach beside netavark's own bridge
 	$(RUN) -m tests.bench
-
-.PHONY: install
-install: ## install the plugin on this host, from this checkout
-	$(PYTHON) -m venv $(PREFIX)
-	$(PREFIX)/bin/python -m pip install .
-	install -d $(DESTDIR)$(PLUGINDIR) $(DESTDIR)$(BINDIR)
-	rm -f $(DESTDIR)$(PLUGINDIR)/geneve-ovs
-	sed '1s|.*|#!$(PREFIX)/bin/python -IS|' plugin-config/geneve-ovs >$(DESTDIR)$(PLUGINDIR)/geneve-ovs
-	chmod 755 $(DESTDIR)$(PLUGINDIR)/geneve-ovs
-	ln -sf $(PREFIX)/bin/netavark-geneve $(DESTDIR)$(BINDIR)/netavark-geneve
-	install -d $(DESTDIR)$(UNITDIR)
-	for unit in $(UNITS); do \
-	    sed 's|/opt/netavark-geneve/|$(PREFIX)/|' packaging/systemd/$$unit >$(DESTDIR)$(UNITDIR)/$$unit; done
 
 .PHONY: clean
 clean: ## remove what the other targets left in the checkout
