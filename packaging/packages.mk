@@ -8,42 +8,45 @@ DATADIR      ?= /usr/local/share
 UNITDIR      ?= $(SYSCONFDIR)/systemd/system
 PRESETDIR    ?= $(SYSCONFDIR)/systemd/system-preset
 FIREWALLDDIR ?= $(SYSCONFDIR)/firewalld/services
-
-# A package has no environment of its own: the interpreter is the distribution's, and our modules, with the bundled
-# ones, are in a directory that no other program looks into.
-PACKAGE_PYTHON ?= /usr/bin/python3
-MODULES        ?= /usr/share/netavark-geneve
-PACKAGE = SYSCONFDIR=/etc BINDIR=/usr/sbin DATADIR=/usr/share UNITDIR=/usr/lib/systemd/system \
-    PRESETDIR=/usr/lib/systemd/system-preset FIREWALLDDIR=/usr/lib/firewalld/services
+COMMAND       = $(PREFIX)/bin/netavark-geneve
+PLUGIN_EDIT   = 1s|.*|\#!$(PREFIX)/bin/python -IS|
 
 VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' netavark_geneve/__init__.py)
 SPEC    := packaging/netavark-geneve.spec
-# Packages are of the day of the spec's last change, so that the same source gives the same bits.
-EPOCH = $(shell date -u -d "$$(sed -n '/^%changelog/{n;s/^\* \(... ... .. ....\).*/\1/p}' $(SPEC))" +%s)
+# Packages are of the day of the spec's last entry, so that the same source gives the same bits.
+EPOCH   := $(shell date -u -d "$$(sed -n '/^%changelog/{n;s/^\* \(... ... .. ....\).*/\1/p}' $(SPEC))" +%s)
 
 .PHONY: install
-install: ## install the plugin on this host, from this checkout
+install: files ## install the plugin on this host, from this checkout
 	$(PYTHON) -m venv $(PREFIX)
 	$(PREFIX)/bin/python -m pip install .
-	$(MAKE) files PLUGIN_SED='1s|.*|#!$(PREFIX)/bin/python -IS|' COMMAND=$(PREFIX)/bin/netavark-geneve
 	install -d $(DESTDIR)$(BINDIR)
-	ln -sf $(PREFIX)/bin/netavark-geneve $(DESTDIR)$(BINDIR)/netavark-geneve
+	ln -sf $(COMMAND) $(DESTDIR)$(BINDIR)/netavark-geneve
 
+# A package has no environment of its own: the interpreter is the distribution's, and our modules are, with the bundled
+# ones, where no other program looks for modules and where the version of Python is not part of the path.
 .PHONY: install-package
-install-package: # what a package contains, below DESTDIR
-	$(MAKE) files $(PACKAGE) COMMAND=/usr/sbin/netavark-geneve \
-	    PLUGIN_SED='1s|.*|#!$(PACKAGE_PYTHON) -IS|; s|^sys.path.append(.*|sys.path.append("$(MODULES)")|'
-	install -d $(DESTDIR)/usr/sbin $(DESTDIR)$(MODULES)
-	sed '1s|.*|#!$(PACKAGE_PYTHON) -I|; s|/usr/share/netavark-geneve|$(MODULES)|' packaging/netavark-geneve \
-	    >$(DESTDIR)/usr/sbin/netavark-geneve
-	chmod 755 $(DESTDIR)/usr/sbin/netavark-geneve
+install-package: PACKAGE_PYTHON = /usr/bin/python3
+install-package: BINDIR = /usr/sbin
+install-package: DATADIR = /usr/share
+install-package: MODULES = $(DATADIR)/netavark-geneve
+install-package: UNITDIR = /usr/lib/systemd/system
+install-package: PRESETDIR = /usr/lib/systemd/system-preset
+install-package: FIREWALLDDIR = /usr/lib/firewalld/services
+install-package: COMMAND = $(BINDIR)/netavark-geneve
+install-package: PLUGIN_EDIT = 1s|.*|\#!$(PACKAGE_PYTHON) -IS|; s|^sys.path.append(.*|sys.path.append("$(MODULES)")|
+install-package: files # what a package contains, below DESTDIR
+	install -d $(DESTDIR)$(BINDIR)
+	sed '1s|/usr/bin/python3|$(PACKAGE_PYTHON)|; s|/usr/share/netavark-geneve|$(MODULES)|' packaging/netavark-geneve \
+	    >$(DESTDIR)$(COMMAND)
+	chmod 755 $(DESTDIR)$(COMMAND)
 	find netavark_geneve -name '*.py' -exec install -D -m 644 {} $(DESTDIR)$(MODULES)/{} \;
 
 .PHONY: files
-files: # the one list; PLUGIN_SED and COMMAND say where the plugin and the units find the rest
+files: # the one list
 	install -d $(addprefix $(DESTDIR),$(PLUGINDIR) $(UNITDIR))
 	rm -f $(DESTDIR)$(PLUGINDIR)/geneve-ovs
-	sed '$(PLUGIN_SED)' plugin-config/geneve-ovs >$(DESTDIR)$(PLUGINDIR)/geneve-ovs
+	sed '$(PLUGIN_EDIT)' plugin-config/geneve-ovs >$(DESTDIR)$(PLUGINDIR)/geneve-ovs
 	chmod 755 $(DESTDIR)$(PLUGINDIR)/geneve-ovs
 	for unit in $(notdir $(wildcard packaging/systemd/*)); do \
 	    sed 's|/opt/netavark-geneve/bin/netavark-geneve|$(COMMAND)|' packaging/systemd/$$unit \
@@ -58,7 +61,7 @@ files: # the one list; PLUGIN_SED and COMMAND say where the plugin and the units
 
 .PHONY: deb
 deb: export SOURCE_DATE_EPOCH = $(EPOCH)
-deb: ## build dist/netavark-geneve_VERSION_all.deb, for Debian 13
+deb: ## build dist/*.deb, for Debian 13
 	rm -rf build/deb
 	$(MAKE) install-package DESTDIR=build/deb
 	install -D -m 644 README.md packaging/debian/copyright -t build/deb/usr/share/doc/netavark-geneve
@@ -72,3 +75,25 @@ deb: ## build dist/netavark-geneve_VERSION_all.deb, for Debian 13
 	chmod -R u=rwX,go=rX build/deb
 	install -d dist
 	dpkg-deb --root-owner-group -Zxz --build build/deb dist
+
+SOURCES := build/sources
+# Not where rpm has these macros; --nodeps, as its database knows nothing of what dpkg installed.
+MACROS   = $(if $(wildcard /usr/lib/rpm/macros.d/macros.systemd),,--nodeps --load packaging/macros)
+
+.PHONY: rpm
+rpm: export SOURCE_DATE_EPOCH = $(EPOCH)
+rpm: $(SOURCES)/fetched ## build dist/*.rpm; RPMFLAGS="--with bundled" puts the Python libraries into it
+	command -v rpmbuild >/dev/null || { apt-get update -q && apt-get install -qy --no-install-recommends rpm; }
+	tar --create --gzip --file $(SOURCES)/netavark-geneve-$(VERSION).tar.gz --transform 's|^|netavark-geneve-$(VERSION)/|' \
+	    --sort=name --owner=0 --group=0 --numeric-owner --mode=u=rwX,go=rX --mtime=@$(EPOCH) --exclude=__pycache__ \
+	    netavark_geneve plugin-config packaging docs Makefile README.md CHANGELOG.md LICENSE
+	touch -d @$(EPOCH) $(SOURCES)/*
+	rpmbuild -ba $(MACROS) $(RPMFLAGS) --define '_topdir $(CURDIR)/build/rpm' --define '_sourcedir $(CURDIR)/$(SOURCES)' \
+	    --define '_rpmdir $(CURDIR)/dist' --define '_srcrpmdir $(CURDIR)/dist' --define '_build_name_fmt %%{nvra}.rpm' \
+	    --define '_buildhost localhost' --define 'use_source_date_epoch_as_buildtime 1' \
+	    --define 'clamp_mtime_to_source_date_epoch 1' $(SPEC)
+
+$(SOURCES)/fetched: packaging/requirements.txt | $(VENV)/ready
+	rm -rf $(SOURCES)
+	$(RUN) -m pip download -q --no-deps --require-hashes -r packaging/requirements.txt -d $(SOURCES)
+	touch $@
