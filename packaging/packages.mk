@@ -11,6 +11,9 @@ FIREWALLDDIR ?= $(SYSCONFDIR)/firewalld/services
 COMMAND       = $(PREFIX)/bin/netavark-geneve
 PLUGIN_EDIT   = 1s|.*|\#!$(PREFIX)/bin/python -IS|
 
+BUILD   ?= build
+DIST    ?= dist
+SOURCES  = build/sources
 VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' netavark_geneve/__init__.py)
 SPEC    := packaging/netavark-geneve.spec
 # Packages are of the day of the spec's last entry, so that the same source gives the same bits.
@@ -62,34 +65,36 @@ files: # the one list
 .PHONY: deb
 deb: export SOURCE_DATE_EPOCH = $(EPOCH)
 deb: ## build dist/*.deb, for Debian 13
-	rm -rf build/deb
-	$(MAKE) install-package DESTDIR=build/deb
-	install -D -m 644 README.md packaging/debian/copyright -t build/deb/usr/share/doc/netavark-geneve
-	gzip -9n <CHANGELOG.md >build/deb/usr/share/doc/netavark-geneve/changelog.gz
-	find build/deb/usr/share/man -type f -exec gzip -9n {} +
-	install -d build/deb/DEBIAN
-	sed 's/@VERSION@/$(VERSION)/' packaging/debian/control >build/deb/DEBIAN/control
-	install -m 755 packaging/debian/postinst packaging/debian/prerm packaging/debian/postrm -t build/deb/DEBIAN
-	echo /etc/netavark-geneve/fabric.toml >build/deb/DEBIAN/conffiles
-	cd build/deb && find usr -type f -exec md5sum {} + | sort -k 2 >DEBIAN/md5sums
-	chmod -R u=rwX,go=rX build/deb
-	install -d dist
-	dpkg-deb --root-owner-group -Zxz --build build/deb dist
+	rm -rf $(BUILD)/deb
+	$(MAKE) install-package DESTDIR=$(BUILD)/deb
+	install -D -m 644 README.md packaging/debian/copyright -t $(BUILD)/deb/usr/share/doc/netavark-geneve
+	gzip -9n <CHANGELOG.md >$(BUILD)/deb/usr/share/doc/netavark-geneve/changelog.gz
+	find $(BUILD)/deb/usr/share/man -type f -exec gzip -9n {} +
+	install -d $(BUILD)/deb/DEBIAN
+	sed 's/@VERSION@/$(VERSION)/' packaging/debian/control >$(BUILD)/deb/DEBIAN/control
+	install -m 755 packaging/debian/postinst packaging/debian/prerm packaging/debian/postrm -t $(BUILD)/deb/DEBIAN
+	echo /etc/netavark-geneve/fabric.toml >$(BUILD)/deb/DEBIAN/conffiles
+	cd $(BUILD)/deb && find usr -type f -exec md5sum {} + | sort -k 2 >DEBIAN/md5sums
+	chmod -R u=rwX,go=rX $(BUILD)/deb
+	install -d $(DIST)
+	dpkg-deb --root-owner-group -Zxz --build $(BUILD)/deb $(DIST)
 
-SOURCES := build/sources
 # Not where rpm has these macros; --nodeps, as its database knows nothing of what dpkg installed.
 MACROS   = $(if $(wildcard /usr/lib/rpm/macros.d/macros.systemd),,--nodeps --load packaging/macros)
+
+# A program, and the Debian package that it is in.
+need = command -v $(1) >/dev/null || { apt-get update -q && apt-get install -qy --no-install-recommends $(2); }
 
 .PHONY: rpm
 rpm: export SOURCE_DATE_EPOCH = $(EPOCH)
 rpm: $(SOURCES)/fetched ## build dist/*.rpm; RPMFLAGS="--with bundled" puts the Python libraries into it
-	command -v rpmbuild >/dev/null || { apt-get update -q && apt-get install -qy --no-install-recommends rpm; }
+	$(call need,rpmbuild,rpm)
 	tar --create --gzip --file $(SOURCES)/netavark-geneve-$(VERSION).tar.gz --transform 's|^|netavark-geneve-$(VERSION)/|' \
 	    --sort=name --owner=0 --group=0 --numeric-owner --mode=u=rwX,go=rX --mtime=@$(EPOCH) --exclude=__pycache__ \
 	    netavark_geneve plugin-config packaging docs Makefile README.md CHANGELOG.md LICENSE
-	touch -d @$(EPOCH) $(SOURCES)/*
-	rpmbuild -ba $(MACROS) $(RPMFLAGS) --define '_topdir $(CURDIR)/build/rpm' --define '_sourcedir $(CURDIR)/$(SOURCES)' \
-	    --define '_rpmdir $(CURDIR)/dist' --define '_srcrpmdir $(CURDIR)/dist' --define '_build_name_fmt %%{nvra}.rpm' \
+	find $(SOURCES) -type f ! -name fetched -exec touch -d @$(EPOCH) {} +
+	rpmbuild -ba $(MACROS) $(RPMFLAGS) --define '_topdir $(abspath $(BUILD))/rpm' --define '_sourcedir $(abspath $(SOURCES))' \
+	    --define '_rpmdir $(abspath $(DIST))' --define '_srcrpmdir $(abspath $(DIST))' --define '_build_name_fmt %%{nvra}.rpm' \
 	    --define '_buildhost localhost' --define 'use_source_date_epoch_as_buildtime 1' \
 	    --define 'clamp_mtime_to_source_date_epoch 1' $(SPEC)
 
@@ -97,3 +102,9 @@ $(SOURCES)/fetched: packaging/requirements.txt | $(VENV)/ready
 	rm -rf $(SOURCES)
 	$(RUN) -m pip download -q --no-deps --require-hashes -r packaging/requirements.txt -d $(SOURCES)
 	touch $@
+
+.PHONY: package-test
+package-test: $(VENV)/ready $(SOURCES)/fetched ## build the packages, install them on hosts of the lab, upgrade, remove
+	$(call need,rpmbuild,rpm)
+	$(call need,rpmlint,rpmlint)
+	$(RUN) -m pytest -q tests/packaging
