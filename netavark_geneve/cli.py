@@ -27,6 +27,7 @@ def main() -> int:
     arguments = _parse(sys.argv[1:])
     try:
         check_root()
+        postpone()  # not for speed alone: ovsdbapp's __init__ wants pbr, which is no part of a bundle
         arguments.run(arguments)
     except GeneveError as error:
         print(f"netavark-geneve {arguments.command}: {error}", file=sys.stderr)
@@ -72,7 +73,6 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
 
 
 def _run_helper(arguments: argparse.Namespace) -> None:
-    postpone()
     from .helper.server import serve
 
     serve(arguments.socket, os.environ, idle=arguments.idle)

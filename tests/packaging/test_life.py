@@ -1,6 +1,7 @@
 """A package on two hosts: installed, used, upgraded while containers talk, removed without a trace."""
 
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -42,6 +43,9 @@ WANTS = [
     "multi-user.target.wants/netavark-geneve-gc.service",
     "sockets.target.wants/netavark-geneve.socket",
 ]
+
+
+RESTORED = "restored 2 container(s) on 1 network(s)\n"
 
 
 class Debian:
@@ -112,9 +116,11 @@ def talking(container: Container, other: Container) -> Iterator[None]:
     """A container that pings another one five times a second meanwhile; no answer may be missing."""
     ping = ("nsenter", f"--net={container.host.netns(container.name)}", "--", "ping", "-i0.2", "-n", other.address)
     with container.host.popen(*ping, stdout=subprocess.PIPE) as process:
-        yield
-        process.send_signal(2)
-        output, _ = process.communicate(timeout=10)
+        try:
+            yield
+        finally:
+            process.send_signal(signal.SIGINT)  # it says how many were answered
+            output, _ = process.communicate(timeout=10)
     assert " 0% packet loss" in output, output
 
 
@@ -141,6 +147,7 @@ def live(kind: Debian | Redhat, fabric: Fabric, first: Build, later: Build) -> N
         containers += fabric.run("net1", name="later")
     assert unreachable(containers) == []
     assert fabric.each(lambda host: host.run("netavark-geneve", "gc").stdout) == ["nothing is stale\n"] * 2
+    assert fabric.each(lambda host: host.run("netavark-geneve", "reload").stdout) == [RESTORED] * 2
 
     fabric.each(kind.remove)
     assert unreachable(containers) == []
