@@ -28,6 +28,15 @@ def during(step: str) -> Iterator[None]:
         raise GeneveError(f"{step}: {error}") from error
 
 
+@contextmanager
+def failing_to(step: str) -> Iterator[None]:
+    """Turn what the kernel says into a sentence that names the step."""
+    try:
+        yield
+    except OSError as error:
+        raise GeneveError(f"cannot {step}: {error.strerror or error}") from error
+
+
 class Failures:
     """Steps that are to be tried whatever becomes of the others; what failed is raised, in one, at the end."""
 

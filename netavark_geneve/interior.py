@@ -3,6 +3,7 @@
 
 import ctypes
 import os
+from contextlib import closing
 from pathlib import Path
 
 from pyroute2.ethtool.ioctl import ETHTOOL_STXCSUM, EthtoolValue, IoctlEthtool, NotSupportedError
@@ -51,13 +52,11 @@ def _has(file: str, value: str) -> bool:
 
 def disable_checksum_offload(interface: str) -> None:
     """Have the kernel compute every checksum itself before a packet leaves."""
-    tool = IoctlEthtool(interface)
     try:
-        # By features it would take the names of all of them, and so ten times as long.
-        tool.ifreq.value = ctypes.pointer(EthtoolValue(cmd=ETHTOOL_STXCSUM, data=0))
-        tool.ioctl()
+        with closing(IoctlEthtool(interface)) as tool:
+            # By features it would take the names of all of them, and so ten times as long.
+            tool.ifreq.value = ctypes.pointer(EthtoolValue(cmd=ETHTOOL_STXCSUM, data=0))
+            tool.ioctl()
     except (OSError, NotSupportedError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise GeneveError(f"cannot turn off transmit checksum offload of {interface}: {reason}") from error
-    finally:
-        tool.close()

@@ -22,7 +22,7 @@ from pyroute2.netns import setns
 from . import interior, naming
 from .addresses import Interface
 from .addresses import Network as IPNetwork
-from .errors import GeneveError
+from .errors import GeneveError, failing_to
 from .found import Link, Owner
 from .model import Bridge, Route, Veth
 
@@ -58,18 +58,26 @@ def namespace(path: str) -> Iterator[int]:
 @contextmanager
 def inside(netns: int) -> Iterator[None]:
     """Run the block, in this thread alone, inside the namespace; sockets opened there stay there."""
-    home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    with failing_to("open the host's network namespace"):
+        home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     try:
-        try:
+        with failing_to("enter the container's network namespace"):
             setns(netns)
-        except OSError as error:
-            raise GeneveError(f"cannot enter the container's network namespace: {error.strerror}") from error
         try:
             yield
         finally:
-            setns(home)
+            _return(home)
     finally:
         os.close(home)
+
+
+def _return(home: int) -> None:
+    """Tried twice: in the container's namespace our thread could undo nothing, and a helper's would serve others."""
+    try:
+        setns(home)
+    except OSError:
+        with failing_to("return from the container's network namespace"):
+            setns(home)
 
 
 def ensure_name_free(veth: Veth) -> None:
@@ -77,7 +85,7 @@ def ensure_name_free(veth: Veth) -> None:
     index = find_link(veth.name)
     if index is None:
         return
-    with IPRoute() as ipr, _netlink(f"look at {veth.name}"):
+    with _kernel() as ipr, _netlink(f"look at {veth.name}"):
         alias = ipr.get_links(index)[0].get_attr("IFLA_IFALIAS")
     if alias != veth.alias:
         raise GeneveError(f"this host already has an interface {veth.name}; choose another host_interface_name")
@@ -90,7 +98,7 @@ def create_veth(veth: Veth, netns: int) -> None:
     So the pair goes with the namespace, whatever becomes of us. The host's end says whose it is, and is down: the
     pair has no carrier.
     """
-    with IPRoute() as ipr:
+    with _kernel() as ipr:
         with _netlink(f"create the veth pair {veth.name} and {veth.interface}"):
             try:
                 _add_pair(ipr, veth, netns)
@@ -119,7 +127,7 @@ def connect_veth(veth: Veth) -> None:
     # answer the container for all of the host's addresses, past the switch. Promiscuous, since that
     # datapath makes it so otherwise, and ovs-vswitchd goes through all of its ports with every change.
     userspace = 0 if veth.checksum_offload else IFF_PROMISC
-    with IPRoute() as ipr, _netlink(f"set up {veth.name}"):
+    with _kernel() as ipr, _netlink(f"set up {veth.name}"):
         _set_flags(ipr, socket.if_nametoindex(veth.name), IFF_UP | IFF_NOARP | userspace)
 
 
@@ -128,7 +136,7 @@ def address_container(veth: Veth) -> None:
     if veth.ipv6:
         interior.enable_ipv6(veth)
     index = socket.if_nametoindex(veth.interface)
-    with IPRoute() as ipr:
+    with _kernel() as ipr:
         for address in veth.addresses:
             with _netlink(f"add address {address} to {veth.interface} in the container"):
                 _add_address(ipr, index, address)
@@ -144,7 +152,7 @@ def address_container(veth: Veth) -> None:
 
 def remove_routes(routes: Iterable[Route], networks: Sequence[IPNetwork]) -> None:
     """Delete the routes that do not go with an interface on these networks; runs inside the container's namespace."""
-    with IPRoute() as ipr:
+    with _kernel() as ipr:
         for route in routes:
             if not _is_on_link(route, networks):
                 with _netlink(f"delete the route to {route.destination} in the container"), _ignoring(errno.ESRCH):
@@ -158,7 +166,7 @@ def configure_bridge(bridge: Bridge) -> None:
     index = find_link(bridge.name)
     if index is None:
         raise GeneveError(f"ovs-vswitchd made no interface {bridge.name}; see its log")
-    with IPRoute() as ipr:
+    with _kernel() as ipr:
         # ovs-vswitchd goes through all of its ports whenever a link of the host changes, if only in name.
         if not is_up(bridge.name):
             with _netlink(f"set up bridge {bridge.name}"):
@@ -181,7 +189,7 @@ def remove_link(name: str) -> None:
 
 def remove_found(index: int, name: str) -> None:
     """Delete this very interface: one that came after it under its `name` has another index. Gone is fine."""
-    with IPRoute() as ipr, _netlink(f"delete {name}"), _ignoring(errno.ENODEV):
+    with _kernel() as ipr, _netlink(f"delete {name}"), _ignoring(errno.ENODEV):
         ipr.link("del", index=index)
 
 
@@ -224,14 +232,14 @@ def _with_link_local(bridge: Bridge) -> tuple[Interface, ...]:
 
 def _find_vrf(ipr: IPRoute, name: str) -> int:
     index = find_link(name)
-    if index is None or _kind(ipr, index) != "vrf":
+    if index is None or _kind_of(ipr.get_links(index)[0]) != "vrf":
         raise GeneveError(f"{name} is no VRF of this host; make it first (ip link add {name} type vrf table NUMBER)")
     return index
 
 
 def find_all(names: Iterable[str]) -> tuple[Link, ...]:
     """The veths of all containers, those of these `names` for sure, and every tap, whosever it is."""
-    with IPRoute() as ipr, _netlink("list the host's interfaces"):
+    with _kernel() as ipr, _netlink("list the host's interfaces"):
         found = {link.get_attr("IFLA_IFNAME"): link for link in _all(ipr)}
         # Before Linux 6.9 the list lacks an interface when another one goes just then.
         for name, index in [(name, find_link(name)) for name in names if name not in found]:
@@ -255,10 +263,6 @@ def _owner(link: Any) -> Owner | None:
     return parts and Owner(*parts)
 
 
-def _kind(ipr: IPRoute, index: int) -> str | None:
-    return _kind_of(ipr.get_links(index)[0])
-
-
 def _kind_of(link: Any) -> str | None:
     """As `ip -details link` shows it."""
     info = link.get_attr("IFLA_LINKINFO")
@@ -270,8 +274,8 @@ def remove_tap(name: str) -> None:
     index = find_link(name)
     if index is None:
         return
-    with IPRoute() as ipr, _netlink(f"delete {name}"), _ignoring(errno.ENODEV):
-        if _kind(ipr, index) == TAP:
+    with _kernel() as ipr, _netlink(f"delete {name}"), _ignoring(errno.ENODEV):
+        if _kind_of(ipr.get_links(index)[0]) == TAP:
             ipr.link("del", index=index)
 
 
@@ -286,7 +290,7 @@ def remove_left(alias: str, stem: str) -> bool:
 
     It has the alias or, when the attempt was killed before it could say so, none and a name with this stem.
     """
-    with IPRoute() as ipr, _netlink("list the host's interfaces"):
+    with _kernel() as ipr, _netlink("list the host's interfaces"):
         known = {link.get_attr("IFLA_IFNAME"): link.get_attr("IFLA_IFALIAS") for link in _all(ipr)}
     left = [name for name, own in known.items() if own == alias or (own is None and name.startswith(stem))]
     for name in left:
@@ -376,17 +380,25 @@ def _change_route(ipr: IPRoute, verb: str, route: Route, index: int | None) -> N
 
 
 @contextmanager
+def _kernel() -> Iterator[IPRoute]:
+    """A connection to the kernel of the current namespace."""
+    with failing_to("open a netlink socket"):
+        ipr = IPRoute()
+    with ipr:
+        yield ipr
+
+
+@contextmanager
 def _netlink(step: str) -> Iterator[None]:
     """Turn what the kernel says into a sentence that names the step."""
     try:
-        yield
+        with failing_to(step):
+            yield
     except NetlinkError as error:
         if error.code == errno.EEXIST:
             raise GeneveError(f"cannot {step}: that name or address is already taken there; choose another") from error
         hint = "; is IPv6 enabled on this interface and in the kernel?" if error.code == errno.EACCES else ""
         raise GeneveError(f"cannot {step}: {os.strerror(error.code)}{hint}") from error
-    except OSError as error:
-        raise GeneveError(f"cannot {step}: {error.strerror or error}") from error
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from .addresses import Interface
-from .errors import GeneveError
+from .errors import GeneveError, failing_to
 from .log import logger
 from .model import Veth
 
@@ -94,13 +94,13 @@ class Neighbours:
             _announce_ipv4(mac, address) if address.version == 4 else _announce_ipv6(mac, address)
             for address in self._veth.addresses
         )
-        with _failing_to(f"announce {self._veth.interface} to its neighbours"):
+        with failing_to(f"announce {self._veth.interface} to its neighbours"):
             for frame in (_lesson(mac), *announcements):
                 self._raw.send(frame)
 
     def call(self) -> None:
         """Send the container what its neighbours could; nobody takes it up."""
-        with _failing_to(f"reach {self._veth.interface}"):
+        with failing_to(f"reach {self._veth.interface}"):
             for caller in self._callers:
                 self._raw.send(_ethernet(_octets(self._veth.mac), caller, ETH_P_EXPERIMENTAL, bytes(46)))
 
@@ -124,7 +124,7 @@ class Neighbours:
     def _hear(self, callers: set[bytes], until: float) -> set[bytes]:
         """Those of the callers that are heard until then."""
         heard: set[bytes] = set()
-        with _failing_to(f"listen on {self._veth.interface}"):
+        with failing_to(f"listen on {self._veth.interface}"):
             while heard != callers and (now := time.monotonic()) < until:
                 self._raw.settimeout(until - now)
                 try:
@@ -136,7 +136,7 @@ class Neighbours:
         return heard
 
     def _send_probes(self) -> None:
-        with _failing_to(f"ask the neighbours of {self._veth.interface} for its addresses"):
+        with failing_to(f"ask the neighbours of {self._veth.interface} for its addresses"):
             for address in self._addresses.values():
                 probe = _probe_ipv4 if address.version == 4 else _probe_ipv6
                 self._raw.send(probe(self._prober, address))
@@ -144,7 +144,7 @@ class Neighbours:
     def _read_answers(self, until: float) -> None:
         """Read what others say until then, and what has arrived before; a flood must not hold us up."""
         last = max(until, time.monotonic() + DRAIN / PROBES)
-        with _failing_to(f"hear the neighbours of {self._veth.interface}"):
+        with failing_to(f"hear the neighbours of {self._veth.interface}"):
             while (now := time.monotonic()) < last:
                 self._raw.settimeout(max(0.0, until - now))
                 try:
@@ -176,10 +176,10 @@ def open_socket(veth: Veth, interface: str | None = None) -> Iterator[Neighbours
     """
     interface = interface or veth.interface
     step = f"open a packet socket on {interface}"
-    with _failing_to(step):
+    with failing_to(step):
         raw = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)  # hears nothing until it is bound
     try:
-        with _failing_to(step):
+        with failing_to(step):
             raw.setsockopt(SOL_PACKET, PACKET_AUXDATA, 1)
             raw.bind((interface, ETH_P_ALL))
         yield Neighbours(raw, veth)
@@ -189,15 +189,6 @@ def open_socket(veth: Veth, interface: str | None = None) -> Iterator[Neighbours
             threading.Thread(target=raw.close).start()
         except RuntimeError:  # no more threads: then we have to
             raw.close()
-
-
-@contextmanager
-def _failing_to(step: str) -> Iterator[None]:
-    """Turn what the kernel says into a sentence that names the step."""
-    try:
-        yield
-    except OSError as error:
-        raise GeneveError(f"cannot {step}: {error.strerror or error}") from error
 
 
 def _octets(mac: str) -> bytes:

@@ -28,7 +28,7 @@ from pyroute2.netlink.nfnetlink.nftsocket import (
 )
 
 from .addresses import Network as IPNetwork
-from .errors import Deadline, GeneveError
+from .errors import Deadline, GeneveError, failing_to
 
 TABLE = "netavark_geneve"
 FAMILY = {4: "ip", 6: "ip6"}
@@ -138,7 +138,10 @@ def _exists(request: Any, ask: int, found: int) -> bool:
     request["header"]["type"] = NFNL_SUBSYS_NFTABLES << 8 | ask
     request["header"]["flags"] = NLM_F_REQUEST
     request.encode()
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_NETFILTER) as kernel:
+    with (
+        failing_to("ask the packet filter for our rules"),
+        socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_NETFILTER) as kernel,
+    ):
         kernel.send(request.data)
         (kind,) = struct.unpack_from("=H", kernel.recv(4096), 4)  # nlmsg_type, netlink(7)
     return bool(kind == NFNL_SUBSYS_NFTABLES << 8 | found)
@@ -151,9 +154,11 @@ def lock() -> Iterator[None]:
     The rules belong to the network namespace, so its own file carries the lock. An nft that we start gets it, too:
     if we are killed it goes on, and whoever comes next has to see what it has done.
     """
-    namespace = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    with failing_to("lock the packet filter's rules"):
+        namespace = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     try:
-        fcntl.flock(namespace, fcntl.LOCK_EX)
+        with failing_to("lock the packet filter's rules"):
+            fcntl.flock(namespace, fcntl.LOCK_EX)
         before = _locked.set((namespace,))
         try:
             yield

@@ -4,7 +4,7 @@
 import os
 from pathlib import Path
 
-from .errors import GeneveError
+from .errors import GeneveError, failing_to
 
 
 def check_root() -> None:
@@ -18,4 +18,6 @@ def check_root() -> None:
 
 def _is_initial_user_namespace() -> bool:
     """user_namespaces(7): only there all uids are what they are outside."""
-    return Path("/proc/self/uid_map").read_text(encoding="ascii").split() == ["0", "0", str(2**32 - 1)]
+    path = Path("/proc/self/uid_map")
+    with failing_to(f"read {path}"):
+        return path.read_text(encoding="ascii").split() == ["0", "0", str(2**32 - 1)]

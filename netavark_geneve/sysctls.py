@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from .errors import GeneveError
+from .errors import GeneveError, failing_to
 from .found import Settings
 from .model import Gateway
 
@@ -124,7 +124,9 @@ def _runs(writer: str) -> bool:
 
 def boot_id() -> str:
     """It tells this run of the kernel from any other: proc(5)."""
-    return Path("/proc/sys", "kernel/random/boot_id").read_text(encoding="ascii").strip()
+    path = Path("/proc/sys", "kernel/random/boot_id")
+    with failing_to(f"read {path}"):
+        return path.read_text(encoding="ascii").strip()
 
 
 def _settings(gateway: Gateway) -> dict[str, str]:

@@ -82,12 +82,11 @@ def _answer(arguments: list[str], request: bytes, status: int, output: bytes, wa
 
 def _connect() -> "_socket.socket | None":
     path = posix.environ.get(wire.SOCKET_VARIABLE.encode(), wire.SOCKET.encode())
-    sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
-    sock.settimeout(TIMEOUT)
     try:
+        sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
+        sock.settimeout(TIMEOUT)
         sock.connect(path)
     except OSError:  # no helper on this host, or none that is for us
-        sock.close()
         return None
     return sock
 
@@ -98,7 +97,10 @@ def _ask(sock: "_socket.socket", arguments: list[str], request: bytes) -> list[b
     Raises EOFError or OSError when it took the request and did not answer: it is not known then what was
     done, and asking again blindly could do it twice.
     """
-    descriptors = [posix.open("/proc/self/ns/net", posix.O_RDONLY | posix.O_CLOEXEC)]
+    try:
+        descriptors = [posix.open("/proc/self/ns/net", posix.O_RDONLY | posix.O_CLOEXEC)]
+    except OSError:  # too many files are open: it cannot be told where we are
+        return None
     try:  # noqa: SIM105 - contextlib is not builtin
         descriptors.append(posix.open(arguments[1], posix.O_RDONLY | posix.O_CLOEXEC))
     except OSError:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The thin client, as a process of its own, against helpers that behave in all sorts of ways."""
 
+import errno
 import hashlib
 import json
 import os
@@ -338,6 +339,18 @@ def test_the_work_is_done_by_the_same_code(thin: Client, path: Path) -> None:
 
     words = ["container_id"] if os.geteuid() == 0 else ["needs root"]
     assert [word for word in words if word not in error_of(done)] == []
+
+
+def test_a_client_that_may_open_no_more_files_asks_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    ours, helpers = socket.socketpair()
+    with ours, helpers:
+        monkeypatch.setattr("posix.open", fail)
+        assert client._ask(ours, ["setup", NETNS], REQUEST) is None
+    monkeypatch.setattr("_socket.socket", fail)
+    assert client._connect() is None
 
 
 @pytest.mark.parametrize(
