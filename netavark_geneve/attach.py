@@ -11,7 +11,7 @@ from . import dns, firewall, firewalld, links, podman, switch, sysctls
 from .arrival import arriving
 from .errors import Deadline, GeneveError, during
 from .kept import Kept
-from .leave import leave
+from .leave import leave, withdraw
 from .log import logger, timed
 from .membership import find_mesh
 from .model import AttachPlan, AttachResult, Container, Network
@@ -62,7 +62,7 @@ def attach(
                 arrival.listen()
             links.connect_veth(veth)
 
-        undo.callback(_undo, _leave, ovs, network, container, environ)
+        undo.callback(_undo, _leave, network, container, environ)
         sysctls.write(plan.gateway)
         with switch.alone(environ) if is_first and is_userspace else nullcontext():
             next_cfg = ovs.attach(plan, deadline)
@@ -129,9 +129,9 @@ def _reach_host(plan: AttachPlan, resolver: str | None, environ: Mapping[str, st
             dns.ensure_names(plan.names, resolver, environ, deadline)
 
 
-def _leave(ovs: switch.Switch, network: Network, container: Container, environ: Mapping[str, str]) -> None:
-    """Back off the switch; the attempt may have used up its own deadline."""
-    leave(ovs, network, container, environ, Deadline(UNDO_DEADLINE))
+def _leave(network: Network, container: Container, environ: Mapping[str, str]) -> None:
+    """Back off the switch, by a connection of its own: the attempt's may be what failed, and its deadline be over."""
+    withdraw(network, container, environ, Deadline(UNDO_DEADLINE))
 
 
 def _undo(remove: Callable[..., object], *arguments: Any) -> None:

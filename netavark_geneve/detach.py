@@ -4,10 +4,10 @@
 import os
 from collections.abc import Mapping
 
-from . import links, naming, switch
+from . import links, naming
 from .errors import Deadline, Failures, during
 from .kept import Kept
-from .leave import forget, leave
+from .leave import withdraw
 from .model import Container, Network
 
 DEADLINE = 10.0  # seconds; Podman holds its network lock meanwhile, but what is not removed now stays
@@ -21,25 +21,14 @@ def detach(
     Works without the container's namespace, and when nothing is left to remove. A step that fails does
     not stop the next; what failed is raised at the end.
     """
-    bridge = network.bridge or naming.bridge(network.name)
-    tags = naming.container_tags(network.id, container.id, container.interface)
     deadline = Deadline(DEADLINE)
     port = None
     if kept is not None:
         kept.left(network.id, container.addresses)
     with during(f"detach {container.name} from network {network.name}"), Failures() as failures:
-        left = False
         # The port first: ovs-vswitchd complains in its log about a port whose device vanishes.
-        with (
-            failures.collected(),
-            switch.connect(environ, deadline, bridge, tags, pool=kept.pool if kept else None) as ovs,
-        ):
-            port = ovs.find_port(tags)
-            left = True
-            leave(ovs, network, container, environ, deadline)
-        if not left:  # no database: what else there is goes all the same
-            with failures.collected():
-                forget(network, container, environ, deadline, is_needed=lambda: True)
+        with failures.collected():
+            port = withdraw(network, container, environ, deadline, pool=kept.pool if kept else None)
         with failures.collected():
             _remove_routes(network, netns_path)
         with failures.collected():

@@ -8,8 +8,33 @@ from .errors import Deadline, Failures
 from .log import logger
 from .model import Container, Network
 from .options import UNMANAGED
-from .ovsdb import START_IT
+from .ovsdb import START_IT, Pool
 from .switch import Switch
+
+
+def withdraw(
+    network: Network,
+    container: Container,
+    environ: Mapping[str, str],
+    deadline: Deadline,
+    *,
+    pool: Pool | None = None,
+) -> str | None:
+    """Leave by a connection of its own; the name of the port. Without a database what else there is goes all the same.
+
+    Raises GeneveError at the end when something of it failed.
+    """
+    bridge = network.bridge or naming.bridge(network.name)
+    tags = naming.container_tags(network.id, container.id, container.interface)
+    port, left = None, False
+    with Failures() as failures:
+        with failures.collected(), switch.connect(environ, deadline, bridge, tags, pool=pool) as ovs:
+            port, left = ovs.find_port(tags), True
+            leave(ovs, network, container, environ, deadline)
+        if not left:
+            with failures.collected():
+                forget(network, container, environ, deadline, is_needed=lambda: True)
+    return port
 
 
 def leave(ovs: Switch, network: Network, container: Container, environ: Mapping[str, str], deadline: Deadline) -> None:

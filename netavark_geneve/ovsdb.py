@@ -7,7 +7,9 @@ are replicated, so that our cost does not grow with the ports of the host.
 
 import os
 import re
+import socket
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -20,7 +22,7 @@ from ovsdbapp.backend.ovs_idl.connection import Connection, OvsdbIdl
 from ovsdbapp.schema.open_vswitch import impl_idl
 
 from . import naming
-from .errors import Deadline, GeneveError
+from .errors import Deadline, GeneveError, failing_to
 from .log import timed
 from .schema import OPEN_VSWITCH
 
@@ -30,23 +32,29 @@ RUNDIR_VARIABLE = "OVS_RUNDIR"  # as Open vSwitch's own tools
 Conditions = Mapping[str, list[Any]]  # by table
 EVERY = [True]  # the condition that every row meets
 COMMIT_MIN = 0.5  # seconds that a transaction gets, even when the deadline has passed
+RESTART = 1.0  # seconds that a server which is not there gets to come back; an attach has more patience
+LOOK_AGAIN = 0.02  # seconds between two looks for it
 START_IT = "is Open vSwitch running? (systemctl start openvswitch-switch or openvswitch)"
 
 
 @contextmanager
 def connected(
-    environ: Mapping[str, str], deadline: Deadline, conditions: Conditions, *, pool: "Pool | None" = None
+    environ: Mapping[str, str],
+    deadline: Deadline,
+    conditions: Conditions,
+    *,
+    pool: "Pool | None" = None,
+    patient: bool = False,
 ) -> "Iterator[Replica]":
     """Replicate of each table only the rows that meet one of its conditions.
 
     That is conditional monitoring, ovsdb-server(7) §4.1.12. By a connection of the `pool`, if it has one. Raises
-    GeneveError at once when there is no socket, and at the deadline when nobody answers.
+    GeneveError when there is no server, at the deadline if told to be `patient`, and when it does not answer.
     """
     path = os.path.join(environ.get(RUNDIR_VARIABLE, RUNDIR), SOCKET)
-    if not os.path.exists(path):
-        raise GeneveError(f"no OVSDB socket {path}; {START_IT}")
+    patience = deadline if patient else Deadline(min(RESTART, deadline.remaining()))
     with timed("OVSDB connection"):
-        api = (pool and pool.take(conditions)) or _connect(path, conditions, deadline)
+        api = (pool and pool.take(conditions)) or _connect(path, conditions, deadline, patience)
     try:
         yield api
     except BaseException:
@@ -56,19 +64,38 @@ def connected(
         api.close()
 
 
-def _connect(path: str, conditions: Conditions, deadline: Deadline) -> "Replica":
+def _connect(path: str, conditions: Conditions, deadline: Deadline, patience: Deadline) -> "Replica":
+    with failing_to("connect to OVSDB"):
+        _wait_for_server(path, patience)
     helper = SchemaHelper(schema_json=OPEN_VSWITCH)
     helper.register_all()
     idl = _Idl(f"unix:{path}", helper)
     for table, condition in conditions.items():
         idl.cond_change(table, condition)
     try:
-        return Replica(Connection(idl, deadline.remaining()), auto_index=False)
+        with failing_to("connect to OVSDB"):
+            return Replica(Connection(idl, deadline.remaining()), auto_index=False)
     except exceptions.OvsdbAppException as error:
         cause = error.__cause__
         if isinstance(cause, RuntimeError) and not isinstance(cause, exceptions.OvsdbAppException):  # which is one, too
             raise GeneveError(f"cannot connect to OVSDB: {cause}; is there a limit of processes?") from error
         raise GeneveError(f"ovsdb-server does not answer on {path}; {START_IT}") from error
+
+
+def _wait_for_server(path: str, patience: Deadline) -> None:
+    """Until somebody listens. ovs.db.idl itself tries again only after one second, then two, then four."""
+    while True:
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+                probe.setblocking(False)
+                probe.connect(path)
+            return
+        except BlockingIOError:  # it listens, but has too many callers to serve
+            return
+        except (FileNotFoundError, ConnectionRefusedError) as error:
+            if not patience.remaining():
+                raise GeneveError(f"no ovsdb-server on {path}: {error.strerror}; {START_IT}") from error
+        time.sleep(LOOK_AGAIN)
 
 
 class Pool:
@@ -89,6 +116,7 @@ class Pool:
             if api is None or api.look_at(conditions, Deadline(self.PATIENCE)):
                 return api
             api.close()
+            self.close()  # the others would not do better, one after the other
 
     def give(self, api: "Replica") -> bool:
         """Keep it for later; False when there are enough."""
@@ -117,9 +145,6 @@ def named(name: str) -> list[str]:
 class _Idl(OvsdbIdl):  # type: ignore[misc]
     """Tells who waits that the server has said something, and keeps what it takes long to convert."""
 
-    def cooperative_yield(self) -> None:
-        """ovsdbapp's sleeps between two updates, for the sake of green threads; ours are real ones."""
-
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
         self.changed = threading.Event()
@@ -129,6 +154,9 @@ class _Idl(OvsdbIdl):  # type: ignore[misc]
         changed = super().run()
         self.changed.set()
         return changed
+
+    def cooperative_yield(self) -> None:
+        """ovsdbapp's sleeps between two updates, for the sake of green threads; ours are real ones."""
 
     def notify(self, event: str, row: Any, updates: Any = None) -> None:
         self.values.pop(row.uuid, None)
@@ -258,7 +286,10 @@ def no_answer(deadline: Deadline) -> GeneveError:
 
 
 def _explain(refusal: str) -> str:
-    """ovsdb-server's refusals are JSON; the one that users can meet is a name that is taken."""
+    """ovsdb-server's refusals are JSON; those that users can meet are a full disk, and a name that is taken."""
+    unwritten = re.search(r'"io-error": ?"([^"]+)"', refusal)
+    if unwritten is not None:
+        return f"ovsdb-server cannot write its database: {unwritten[1]}; see to the disk of its conf.db"
     taken = re.search(r"identical values \(\W*([\w.-]+)\W*\) for index on column", refusal)
     if taken is None:
         return f"ovsdb-server refused the change: {refusal}"

@@ -10,7 +10,7 @@ from typing import Any
 from ovs.db.idl import Transaction
 
 from . import naming
-from .errors import Deadline, GeneveError
+from .errors import Deadline, GeneveError, failing_to
 from .log import timed
 from .model import AttachPlan, Bridge, Tunnel
 from .ovsdb import EVERY, RUNDIR, RUNDIR_VARIABLE, Change, Pool, Replica, connected, named, no_answer, tagged
@@ -132,7 +132,7 @@ def connect(
 ) -> Iterator[Switch]:
     """Connect to this host's OVSDB for one attachment, which `tags` identify, and which is to have this `port`.
 
-    Raises GeneveError at once when there is no socket, and at the deadline when nobody answers.
+    Raises GeneveError when there is no server, or when it does not answer; who wants a port waits for it to come back.
     """
     own = [
         named(bridge),
@@ -142,7 +142,7 @@ def connect(
     ]
     bridges = [named(bridge), tagged({"owner": naming.OWNER})]
     conditions = {"Bridge": bridges, "Port": own, "Interface": [*own, BROKEN]}
-    with connected(environ, deadline, conditions, pool=pool) as api:
+    with connected(environ, deadline, conditions, pool=pool, patient=port is not None) as api:
         yield Switch(api, own)
 
 
@@ -164,9 +164,12 @@ def is_there(bridge: str, environ: Mapping[str, str], deadline: Deadline) -> boo
 @contextmanager
 def alone(environ: Mapping[str, str]) -> Iterator[None]:
     """One of us at a time has a bridge's interface made, or removes what is left of one."""
-    directory = os.open(environ.get(RUNDIR_VARIABLE, RUNDIR), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    path = environ.get(RUNDIR_VARIABLE, RUNDIR)
+    with failing_to(f"open {path}"):
+        directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        fcntl.flock(directory, fcntl.LOCK_EX)
+        with failing_to(f"lock {path}"):
+            fcntl.flock(directory, fcntl.LOCK_EX)
         yield
     finally:
         os.close(directory)

@@ -19,6 +19,34 @@ NETNS = "/run/netns/c1"
 START_IT = ["is Open vSwitch running?", "systemctl start openvswitch"]
 Act = Callable[[Host], object]
 
+DATABASE = "/etc/openvswitch/conf.db"
+# A file system of its own for the database, which is full but for less than a change takes.
+SMALL_DISK = 'cp "$1" /run/conf.db; mount -t tmpfs -o size=1m tmpfs "${1%/*}"; mv /run/conf.db "$1"'
+FILL = """
+dd if=/dev/zero of="$1.filler" bs=4k status=none || true
+for number in $(seq 1000); do
+    ovs-vsctl --no-wait set Open_vSwitch . external_ids:filler=$number || exit 0
+done
+exit 1
+"""
+MAKE_ROOM = 'rm "$1.filler"; ovs-vsctl --no-wait remove Open_vSwitch . external_ids filler'
+BACK = 'cp "$1" /run/conf.db; umount "${1%/*}"; mv /run/conf.db "$1"'
+
+
+def fill_disk(host: Host) -> None:
+    host.stop_ovsdb()
+    host.sh(SMALL_DISK, DATABASE)
+    host.start_ovsdb()
+    host.sh(FILL, DATABASE)
+
+
+def make_room(host: Host) -> None:
+    host.sh(MAKE_ROOM, DATABASE)
+    host.stop_ovsdb()
+    host.sh(BACK, DATABASE)
+    host.start_ovsdb()
+
+
 # How a daemon fails, how it is mended, and the words of the sentence.
 DAEMONS: dict[str, tuple[Act, Act, list[str]]] = {
     "ovs-vswitchd stopped": (Host.stop_vswitchd, Host.start_vswitchd, ["Open vSwitch did not take", *START_IT]),
@@ -27,12 +55,13 @@ DAEMONS: dict[str, tuple[Act, Act, list[str]]] = {
         lambda host: host.thaw("ovs-vswitchd"),
         ["Open vSwitch did not take", *START_IT],
     ),
-    "ovsdb-server stopped": (Host.stop_ovsdb, Host.start_ovsdb, ["no OVSDB socket", *START_IT]),
+    "ovsdb-server stopped": (Host.stop_ovsdb, Host.start_ovsdb, ["no ovsdb-server on", *START_IT]),
     "ovsdb-server frozen": (
         lambda host: host.freeze("ovsdb-server"),
         lambda host: host.thaw("ovsdb-server"),
         ["ovsdb-server does not answer", *START_IT],
     ),
+    "disk full": (fill_disk, make_room, ["ovsdb-server cannot write its database", "No space left on device"]),
 }
 
 

@@ -429,7 +429,7 @@ def test_without_a_database_it_says_so(host: Host) -> None:
         host.start_ovsdb()
 
     assert (result.returncode, result.stdout) == (1, "")
-    assert result.stderr.startswith("netavark-geneve gc: no OVSDB socket /run/openvswitch/db.sock;")
+    assert result.stderr.startswith("netavark-geneve gc: no ovsdb-server on /run/openvswitch/db.sock:")
 
 
 def test_elsewhere_than_where_the_interfaces_are_it_refuses(host: Host) -> None:

@@ -101,4 +101,4 @@ def test_reload_names_what_is_missing(fabric: Fabric) -> None:
         one.start_ovsdb()
 
     assert result.returncode == 1
-    assert result.stderr.startswith("netavark-geneve reload: no OVSDB socket /run/openvswitch/db.sock;")
+    assert result.stderr.startswith("netavark-geneve reload: no ovsdb-server on /run/openvswitch/db.sock:")

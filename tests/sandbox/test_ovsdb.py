@@ -1,7 +1,10 @@
 """Connections to a real ovsdb-server that serve one request after the other."""
 
+import os
+import signal
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from ovs.db.idl import Transaction
@@ -102,6 +105,26 @@ def test_a_request_that_failed_leaves_no_connection_to_the_next(pool: Pool, made
         ovs.detach(plan.bridge.name, plan.port_tags, Deadline(10))
 
     assert len(made) == 2
+
+
+def test_a_server_that_does_not_answer_is_waited_for_until_the_deadline_and_no_longer() -> None:
+    plan = make_plan()
+    make_veth(plan)
+    server = int(Path("/run/openvswitch/ovsdb-server.pid").read_text(encoding="ascii"))
+
+    with connect(plan) as ovs:
+        os.kill(server, signal.SIGSTOP)
+        try:
+            with pytest.raises(GeneveError, match=r"did not take the change within 0\.1 s"):
+                ovs.attach(plan, Deadline(0.1))
+            assert not ovs.has_bridge(plan.bridge.name, "id-net1")  # the connection still tells what it knew
+            with pytest.raises(GeneveError, match="ovsdb-server does not answer"), connect(plan, seconds=0.1):
+                pass
+        finally:
+            os.kill(server, signal.SIGCONT)
+    detach(plan)  # by then the server has made the change
+
+    assert vsctl("list-br") == "br-phy"
 
 
 def test_more_connections_than_it_keeps_are_closed(

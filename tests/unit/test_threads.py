@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A process that may start no more threads (RLIMIT_NPROC, a cgroup's pids.max) does without, or says so."""
 
+import socket
 import threading
 from pathlib import Path
 
@@ -60,12 +61,14 @@ def test_name_that_cannot_be_resolved_says_why() -> None:
 
 def test_connection_that_cannot_be_made_says_why(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """ovsdb-server answers, which is not what the sentence is to be about."""
-    (tmp_path / "db.sock").touch()
 
     def replica(*_: object, **named: object) -> None:
         raise exceptions.OvsdbConnectionUnavailable(db_schema="x", error=REASON) from RuntimeError(REASON)
 
     monkeypatch.setattr(ovsdb, "Replica", replica)
     connection = ovsdb.connected({"OVS_RUNDIR": str(tmp_path)}, Deadline(1), {})
-    with refused("cannot connect to OVSDB", REASON, "limit of processes"), connection:
-        pass
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(tmp_path / "db.sock"))
+        server.listen()
+        with refused("cannot connect to OVSDB", REASON, "limit of processes"), connection:
+            pass
