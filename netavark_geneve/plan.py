@@ -52,7 +52,7 @@ def plan_attach(
     _check_place(network, options, mesh)
     addresses = _addresses(network, options, mesh, container)
     return AttachPlan(
-        bridge=_bridge(network, options, mesh),
+        bridge=plan_bridge(network, options, mesh),
         tunnels=_tunnels(network, options, mesh),
         veth=_veth(network, options, container, addresses, attempt),
         port_tags=tags.of_container(network.id, network.name, container, boot_id),
@@ -154,7 +154,8 @@ def _addresses(network: Network, options: Options, mesh: Mesh | None, container:
     )
 
 
-def _bridge(network: Network, options: Options, mesh: Mesh | None) -> Bridge:
+def plan_bridge(network: Network, options: Options, mesh: Mesh | None) -> Bridge:
+    """With its addresses here; where it has any, they and not the mesh tell its MAC."""
     assert network.bridge is not None
     assert options.mtu is not None
     gateways = tuple(

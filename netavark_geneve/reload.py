@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Make again all that this host has for its running containers outside the switch, as if nothing had flushed it."""
+"""Make again all that this host has for its running containers outside the switch, as if nothing had flushed it.
+
+The address of the bridge's interface, too: where that is a device of ovs-vswitchd's, it comes back down.
+"""
 
 from collections.abc import Iterable, Iterator, Mapping
 
@@ -8,7 +11,7 @@ from .errors import Deadline, Failures
 from .log import logger
 from .model import Container, Gateway, Network, Publication
 from .options import parse
-from .plan import plan_gateway, plan_names, plan_publication
+from .plan import plan_bridge, plan_gateway, plan_names, plan_publication
 
 DEADLINE = 30.0  # seconds, for a host full of containers
 
@@ -16,7 +19,7 @@ Attached = list[tuple[Network, Container]]
 
 
 def reload(networks: Iterable[Network], environ: Mapping[str, str]) -> Attached:
-    """Restore packet filter, firewalld's zone, kernel settings and names; what there is besides of ours goes.
+    """Restore gateways, packet filter, firewalld's zone, kernel settings and names; what there is besides of ours goes.
 
     OVSDB knows the containers, `networks` are Podman's. A step that fails does not stop the next.
     """
@@ -59,6 +62,7 @@ def _restore_ways(attached: Attached, environ: Mapping[str, str], deadline: Dead
             own = [publication for publication in own if publication.ports]
             gateways.append(gateway)
             publications += own
+            links.configure_bridge(plan_bridge(network, options, None))
             sysctls.apply(gateway, localhost=bool(own))
     if firewall.is_wanted(environ):
         with failures.collected():

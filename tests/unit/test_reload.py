@@ -58,6 +58,7 @@ def host(monkeypatch: pytest.MonkeyPatch) -> Host:
     monkeypatch.setattr(switch, "connect_all", made.connect_all)
     monkeypatch.setattr(links, "find_link", lambda name: 7 if name in made.links else None)
     monkeypatch.setattr(podman, "find_foreign", lambda environ: FOREIGN)
+    monkeypatch.setattr(links, "configure_bridge", made.record("bridge"))
     monkeypatch.setattr(sysctls, "apply", made.record("sysctls"))
     monkeypatch.setattr(firewalld, "ensure_trusted", made.record("firewalld"))
     monkeypatch.setattr(firewall, "restore", made.record("firewall"))
@@ -75,6 +76,7 @@ def test_containers_are_as_they_were_when_they_were_attached(host: Host) -> None
     plan = planned(WITH_NAMES, WEB)
     assert again() == [(WITH_NAMES, WEB)]
     assert host.made == {
+        "bridge": [(plan.bridge,)],
         "sysctls": [(plan.gateway, True)],
         "firewalld": [([each.subnet for each in WITH_NAMES.subnets],)],
         "firewall": [([plan.gateway], [plan.publication], FOREIGN)],
@@ -150,14 +152,14 @@ def test_network_whose_options_somebody_changed_keeps_no_other_from_being_restor
 def test_packet_filter_that_is_the_administrators_is_left_alone(host: Host) -> None:
     host.run(WITH_NAMES, WEB, "veth1")
     again(environ={"NETAVARK_FW": "none"})
-    assert host.made.keys() == {"sysctls", "dns"}
+    assert host.made.keys() == {"bridge", "sysctls", "dns"}
 
 
 def test_host_without_a_resolver_has_no_names(host: Host) -> None:
     host.has_resolver = False
     host.run(WITH_NAMES, WEB, "veth1")
     again()
-    assert host.made.keys() == {"sysctls", "firewalld", "firewall"}
+    assert host.made.keys() == {"bridge", "sysctls", "firewalld", "firewall"}
 
 
 def test_resolver_on_another_port_has_its_way_again(host: Host) -> None:
