@@ -121,7 +121,7 @@ def test_teardown_leaves_nothing_and_may_be_repeated(host: Host, caller: Caller,
             assert (result.returncode, result.stdout) == (0, "")
 
 
-@pytest.mark.parametrize("daemon", ["ovsdb-server stopped", "ovsdb-server frozen"])
+@pytest.mark.parametrize("daemon", ["ovsdb-server stopped", "ovsdb-server frozen", "disk full"])
 def test_teardown_without_a_database_does_what_it_can(host: Host, caller: Caller, daemon: str) -> None:
     fail, mend, words = DAEMONS[daemon]
     before = host.snapshot()
