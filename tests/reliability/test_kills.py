@@ -20,9 +20,8 @@ from tests.e2e.conftest import MakeFabric
 from tests.e2e.fabric import plugin_error
 
 from . import report
-from .victim import HEALER, Killed, State, Victim, victims
+from .victim import HEALER, SHARDS, Killed, State, Victim, victims
 
-SHARDS = 4  # hosts that work side by side
 BEYOND = 3  # stops that are not reached any more, in a row, before a shard believes that it has seen them all
 MOST = 400  # stops of one call
 VERBS = ("setup", "teardown")

@@ -1,5 +1,6 @@
 """A container on whose behalf the plugin is called, killed and called again, on a host that is looked at in between."""
 
+import dataclasses
 import json
 import re
 import subprocess
@@ -18,6 +19,7 @@ from tests.lab import Host, Snapshot
 KILLER = "/run/killer.py"
 HEALER, SOCKET = "/run/healer.sock", "/run/victim.sock"  # of the helper that heals, and of the one that is killed
 COLD = "/nonexistent"
+SHARDS = 4  # hosts that work side by side
 PUBLISHED = [{"container_port": 80, "host_ip": "", "host_port": 8080, "protocol": "tcp", "range": 1}]
 State = frozenset[str]  # what a host has more than it should
 # What differs from attempt to attempt and from host to host, though they left the same: names and numbers.
@@ -47,6 +49,10 @@ class Victim:
     gateway: str
     clean: Snapshot
 
+    def as_now(self) -> "Victim":
+        """The same on a host on which more is running."""
+        return dataclasses.replace(self, clean=self.host.snapshot())
+
     def call(self, verb: str, socket: str = HEALER) -> subprocess.CompletedProcess[str]:
         env = {SOCKET_VARIABLE: socket}
         return self.host.run(PLUGIN, verb, NETNS, input=self.request, env=env, check=False, timeout=BOUND)
@@ -58,10 +64,25 @@ class Victim:
 
     def kill(self, verb: str, stop: int, *, socket: str = COLD, pid: int | None = None) -> Killed:
         """Kill the call, or in its place the process `pid`, at this stop; see killer.py."""
-        job = {"command": [PLUGIN, verb, NETNS], "input": self.request, "stop": stop, "pid": pid}
+        return self._trace(verb, socket, stop=stop, pid=pid)[0]
+
+    def calls(self, verb: str, socket: str, pid: int | None) -> list[str]:
+        """The call's system calls that can fail, in their order; or those of the process `pid`."""
+        done, calls = self._trace(verb, socket, stop=0, pid=pid, fail="")
+        assert done.status == 0, done
+        return calls
+
+    def fail(self, verb: str, socket: str, pid: int | None, call: str, number: int) -> Killed:
+        """Have the system call fail when it comes for the so many-th time."""
+        return self._trace(verb, socket, stop=number, pid=pid, fail=call)[0]
+
+    def _trace(
+        self, verb: str, socket: str, *, stop: int, pid: int | None, fail: str | None = None
+    ) -> tuple[Killed, list[str]]:
+        job = {"command": [PLUGIN, verb, NETNS], "input": self.request, "stop": stop, "pid": pid, "fail": fail}
         done = self.host.run("python3", KILLER, json.dumps(job), env={SOCKET_VARIABLE: socket}, timeout=2 * BOUND)
         report: dict[str, Any] = json.loads(done.stdout)
-        return Killed(report["point"], report["status"], report["stdout"], report["stderr"])
+        return Killed(report["point"], report["status"], report["stdout"], report["stderr"]), report["stops"]
 
     def kill_helper(self, verb: str, stop: int) -> Killed:
         """The same with the helper that serves the call."""
@@ -74,7 +95,7 @@ class Victim:
     def left(self) -> State:
         """What the host has more than without the container, apart from what differs each time."""
         found = set(self.host.snapshot().lines) - set(self.clean.lines)
-        return frozenset(FLEETING.sub("#", line) for line in found if "Open_vSwitch table" not in line)
+        return frozenset(anonymous(line) for line in found if "Open_vSwitch table" not in line)
 
     def assert_clean(self, why: str) -> None:
         """Nothing of the container is left on the host, nor in its namespace."""
@@ -98,6 +119,10 @@ class Victim:
 
     def make_namespace(self) -> None:
         self.host.run("ip", "netns", "add", "c1")
+
+
+def anonymous(text: str) -> str:
+    return FLEETING.sub("#", text)
 
 
 @contextmanager
