@@ -42,7 +42,7 @@ class Work:
 
 
 def test_an_attach_beside_a_thousand_is_no_more_work() -> None:
-    with Lab(hosts=2, name="work") as lab:
+    with Lab(hosts=2) as lab:
         host, other = lab.hosts
         know_peers(host, other)
         network = create(host, "net1", "--subnet", "10.64.0.0/11", "--opt", "slots=128")
