@@ -6,28 +6,24 @@ its lock. Nobody is kept from starting or ending containers meanwhile, so whatev
 once more, where nobody can be faster: in the transaction, under the lock, or on the very interface.
 """
 
-from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeVar
 
 from . import dns, firewall, firewalld, links, stale, sweep, sysctls
 from .errors import Deadline, Failures, GeneveError
-from .found import Bridge, Found, Line, Link, Port, Settings
+from .found import Bridge, Line, Link, Port, Settings
 from .leave import remove_left_tap
 from .log import logger
 from .model import Network
-from .naming import OWNER
-from .options import UNMANAGED
 from .ovsdb import START_IT
 from .stale import Thing
+from .survey import Host
 
 DEADLINE = 30.0  # seconds for all removals, on a host full of leftovers
-LOOK = 10.0  # seconds for one look at the host
 GRACE = 15.0  # seconds; longer than an attach with its undo, or a detach, takes
 PARTS = 3  # of that time, with a look after each: one that starts over and over is caught ending once, not each time
 FOLLOW_MAX = 5.0  # seconds that ovs-vswitchd gets to follow
-What = TypeVar("What", str, Line, Link, Settings)
 
 
 @dataclass(frozen=True)
@@ -47,8 +43,7 @@ def gc(
     `wait` is called, with the seconds and with how many things it is about, while there is something of which
     only time tells whether it is stale. Raises GeneveError when the host cannot be looked at.
     """
-    ours = [network for network in networks if network.driver == OWNER and network.options.get("mode") != UNMANAGED]
-    host = _Host(ours, environ)
+    host = Host(networks, environ)
     sweep.check_namespace(environ)
     things = stale.find_stale(host.look())
     for part in range(PARTS):
@@ -67,7 +62,7 @@ def gc(
     return _outcome(things, host, error)
 
 
-def _outcome(things: list[Thing], host: "_Host", error: GeneveError | None) -> Report:
+def _outcome(things: list[Thing], host: Host, error: GeneveError | None) -> Report:
     """What became of them, by another look. What somebody uses by now was not stale after all."""
     try:
         now = {thing.key: thing.reason for thing in stale.judge(host.look())}
@@ -77,50 +72,7 @@ def _outcome(things: list[Thing], host: "_Host", error: GeneveError | None) -> R
     return Report(tuple(still), frozenset(thing for thing in still if thing.key not in now), error)
 
 
-class _Host:
-    """This host, looked at as often as needed; each time anew, since a connection may miss what comes after it."""
-
-    def __init__(self, networks: Collection[Network], environ: Mapping[str, str]) -> None:
-        self.networks = networks
-        self.environ = environ
-        self._boot_id = sysctls.boot_id()
-
-    def look(self) -> Found:
-        """Everything; what follows the rows of OVSDB when a container starts before them, so that they explain it."""
-        deadline = Deadline(LOOK)
-        chains = firewall.find_chains(deadline)
-        outside = Found(
-            self._boot_id,
-            chains=chains or (),
-            has_table=chains is not None,
-            lines=dns.find_lines(),
-            has_resolver=dns.has_instance(),
-            settings=sysctls.find_files(),
-            unfinished=dns.find_unfinished() + sysctls.find_unfinished(),
-        )
-        return self.look_inside(outside)
-
-    def look_inside(self, outside: Found | None = None) -> Found:
-        """What says which containers are live; interfaces come last, for they are there before the rows are."""
-        outside = outside or Found(self._boot_id)
-        with sweep.connect(self.environ, Deadline(LOOK)) as ovs:
-            ports, bridges = ovs.find_all()
-        seen = links.find_all([port.name for port in ports])
-        named = tuple((network.bridge, network.name) for network in self.networks if network.bridge)
-        return replace(outside, ports=ports, bridges=bridges, links=seen, networks=named)
-
-    def has_bridge(self, network: Network) -> bool:
-        """Whether the network has its bridge here just now."""
-        return any(bridge.name == network.bridge and bridge.is_ours for bridge in self.look_inside().bridges)
-
-    def still(self, things: Iterable[Thing], what: type[What], **outside: Any) -> list[What]:
-        """Of the things those of this type that are stale now, when there is this `outside` of OVSDB and the links."""
-        known = {thing.key for thing in things}
-        found = stale.find_stale(replace(self.look_inside(), **outside))
-        return [thing.what for thing in found if thing.key in known and isinstance(thing.what, what)]
-
-
-def _remove(things: list[Thing], host: _Host) -> None:
+def _remove(things: list[Thing], host: Host) -> None:
     """Everything, in this order; a step that fails does not stop the next."""
     deadline = Deadline(DEADLINE)
     with Failures() as failures:
@@ -129,7 +81,7 @@ def _remove(things: list[Thing], host: _Host) -> None:
                 step(things, host, deadline)
 
 
-def _remove_from_switch(things: list[Thing], host: _Host, deadline: Deadline) -> None:
+def _remove_from_switch(things: list[Thing], host: Host, deadline: Deadline) -> None:
     """Ports, with the last of a bridge the bridge, with that its tunnels and what is left of its interface."""
     ports = [thing.what for thing in things if isinstance(thing.what, Port)]
     going = {thing.name for thing in things if isinstance(thing.what, Bridge)}
@@ -149,21 +101,21 @@ def _remove_from_switch(things: list[Thing], host: _Host, deadline: Deadline) ->
                 remove_left_tap(bridge, host.environ, deadline)
 
 
-def _remove_interfaces(things: list[Thing], host: _Host, _: Deadline) -> None:
+def _remove_interfaces(things: list[Thing], host: Host, _: Deadline) -> None:
     with Failures() as failures:
         for link in host.still(things, Link) if _any(things, stale.INTERFACE) else ():
             with failures.collected():
                 links.remove_found(link.index, link.name)
 
 
-def _remove_rules(things: list[Thing], host: _Host, deadline: Deadline) -> None:
+def _remove_rules(things: list[Thing], host: Host, deadline: Deadline) -> None:
     if _any(things, stale.CHAIN, stale.TABLE):
         firewall.remove_chains(lambda chains: host.still(things, str, chains=tuple(chains)), deadline)
         gone = {thing.network for thing in things if thing.kind == stale.CHAIN and not thing.container_id}
         _distrust([network for network in host.networks if network.name in gone], host, deadline)
 
 
-def _distrust(networks: Iterable[Network], host: _Host, deadline: Deadline) -> None:
+def _distrust(networks: Iterable[Network], host: Host, deadline: Deadline) -> None:
     """Take the networks' subnets out of firewalld's zone; put back those of a network that somebody joins meanwhile."""
     if not firewalld.is_installed():
         return
@@ -175,12 +127,12 @@ def _distrust(networks: Iterable[Network], host: _Host, deadline: Deadline) -> N
                 firewalld.ensure_trusted(routed, deadline)
 
 
-def _remove_names(things: list[Thing], host: _Host, _: Deadline) -> None:
+def _remove_names(things: list[Thing], host: Host, _: Deadline) -> None:
     if _any(things, stale.NAMES, stale.RESOLVER) or any(thing.what in dns.find_unfinished() for thing in things):
         dns.remove_lines(lambda lines: host.still(things, Line, lines=tuple(lines)))
 
 
-def _remove_files(things: list[Thing], host: _Host, _: Deadline) -> None:
+def _remove_files(things: list[Thing], host: Host, _: Deadline) -> None:
     with Failures() as failures:
         for thing in things:
             with failures.collected():
@@ -190,7 +142,7 @@ def _remove_files(things: list[Thing], host: _Host, _: Deadline) -> None:
                     sysctls.remove_unfinished(thing.name)
 
 
-def _is_needed(thing: Thing, file: Settings, host: _Host) -> bool:
+def _is_needed(thing: Thing, file: Settings, host: Host) -> bool:
     return not host.still([thing], Settings, settings=(file,))
 
 

@@ -24,7 +24,7 @@ LAYERS = {
     "edges": ("__main__", "helper.server"),
     "front ends": ("frontends.netavark", "frontends.fields"),
     "verbs": ("create", "attach", "detach", "reload", "gc"),
-    "decide": ("definition", "plan", "membership", "fabric.mesh", "leave", "arrival", "stale"),
+    "decide": ("definition", "plan", "membership", "fabric.mesh", "leave", "arrival", "stale", "survey"),
     "apply": (
         *("links", "switch", "sweep", "neighbours", "sysctls", "firewall", "firewalld", "dns", "underlay", "podman"),
         "kept",
