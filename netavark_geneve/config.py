@@ -49,7 +49,7 @@ def read(path: str) -> Fabric:
             f"cannot read {path}: {error.strerror}; it must be there, the same as on the other hosts"
         ) from error
     except ValueError as error:  # TOML, UTF-8, or a path that no file can have
-        raise GeneveError(f"{path} is not valid TOML: {error}") from error
+        raise GeneveError(f"{path} is not valid TOML: {error}; mend it") from error
     values = {key: _check(path, key, value) for key, value in table.items()}
     return Fabric(path=path, **values)
 

@@ -133,6 +133,11 @@ def has_instance() -> bool:
     return DIRECTORY.exists()
 
 
+def is_running() -> bool:
+    """Whether the resolver answers for anybody."""
+    return _find_instance() is not None
+
+
 def find_unfinished() -> tuple[str, ...]:
     """A file that was being written when its writer was killed; or that is being written right now."""
     return tuple(str(path) for path in [_new()] if path.exists())

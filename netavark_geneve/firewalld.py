@@ -61,6 +61,17 @@ def remove_trusted(subnets: Iterable[IPNetwork], deadline: Deadline) -> None:
     _change(subnets, _distrust, deadline)
 
 
+def find_untrusted(subnets: Iterable[IPNetwork], deadline: Deadline) -> tuple[str, ...]:
+    """Which of the subnets are not sources of the zone; none where firewalld does not run."""
+    if not is_installed():
+        return ()
+    with _Bus(_patience(deadline)) as bus:
+        if not bus.is_running():
+            return ()
+        zones = {str(subnet): bus.call(_ZONES, "getZoneOfSource", str(subnet)) for subnet in subnets}
+    return tuple(subnet for subnet, zone in zones.items() if zone != (ZONE,))
+
+
 def check_can_publish(deadline: Deadline) -> None:
     """Refuse where firewalld is told to let in what it forwards itself, and nothing else; so does netavark."""
     if _is_strict(deadline):

@@ -85,3 +85,51 @@ class Found:
     settings: tuple[Settings, ...] = ()
     unfinished: tuple[str, ...] = ()  # files that were never renamed to what they were to be
     networks: tuple[tuple[str, str], ...] = ()  # bridge and name of Podman's networks of ours
+
+
+@dataclass(frozen=True)
+class Broken:
+    """An interface of ours that ovs-vswitchd could not set up; `role` is a port's: container, tunnel or bridge."""
+
+    name: str
+    role: str
+    error: str
+
+
+@dataclass(frozen=True)
+class Engine:
+    """What Podman says of itself; "" where it says nothing."""
+
+    version: str
+    backend: str
+    netavark: str
+    drivers: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Program:
+    """A file in a directory of programs."""
+
+    path: str
+    is_file: bool
+    mode: int
+
+
+@dataclass(frozen=True)
+class Way:
+    """How packets leave for a destination: by which interface, and how many bytes one may have.
+
+    `is_of_route`: it is the route that has this MTU, not the interface.
+    """
+
+    interface: str
+    mtu: int
+    is_of_route: bool = False
+
+
+@dataclass(frozen=True)
+class Offload:
+    """A feature of a network card; what is fixed nobody can change."""
+
+    is_on: bool
+    is_fixed: bool

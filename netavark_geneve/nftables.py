@@ -118,6 +118,14 @@ def list_table(deadline: Deadline) -> list[dict[str, Any]]:
     return list(json.loads(listed.stdout)["nftables"])
 
 
+def list_ruleset(deadline: Deadline) -> list[dict[str, Any]]:
+    """All objects of all tables, whosever they are."""
+    listed = _nft(["-j", "list", "ruleset"], None, deadline)
+    if listed.returncode:
+        raise GeneveError(f"nft cannot list the rules: {listed.stderr.strip()}; run 'nft list ruleset'")
+    return [item for item in json.loads(listed.stdout)["nftables"] if "metainfo" not in item]
+
+
 def has_table() -> bool:
     """Whether our table is there."""
     request = nft_table_msg()

@@ -49,7 +49,7 @@ def plan_attach(
             f"network {network.name} lacks what 'podman network create -d geneve-ovs' records"
             " (network_interface, options vni and mtu); remove it and create it again"
         )
-    _check_place(network, options, mesh)
+    check_place(network, options, mesh)
     addresses = _addresses(network, options, mesh, container)
     return AttachPlan(
         bridge=plan_bridge(network, options, mesh),
@@ -125,7 +125,8 @@ def attach_result(network: Network, plan: AttachPlan, search_domains: tuple[str,
     )
 
 
-def _check_place(network: Network, options: Options, mesh: Mesh | None) -> None:
+def check_place(network: Network, options: Options, mesh: Mesh | None) -> None:
+    """Refuse a list of hosts by which this host's addresses would be another's."""
     if mesh is not None and options.slot is not None and mesh.slot != options.slot:
         raise GeneveError(
             f"this host ({mesh.local}) is now number {mesh.slot} in hosts but was number {options.slot} when network"

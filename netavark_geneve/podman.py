@@ -15,6 +15,12 @@ DEFAULT_NETWORK_DIR = "/etc/containers/networks"
 DEFAULT_NAME = "podman"  # the network that is there without a file, until somebody edits it
 DEFAULT_SUBNET = "10.88.0.0/16"
 CONFIGURATION = ("/usr/share/containers/containers.conf", "/etc/containers/containers.conf")
+PLUGIN_DIRS = (  # the default of netavark_plugin_dirs of containers.conf(5)
+    "/usr/local/libexec/netavark",
+    "/usr/libexec/netavark",
+    "/usr/local/lib/netavark",
+    "/usr/lib/netavark",
+)
 DROP_INS = "/etc/containers/containers.conf.d"
 
 
@@ -44,6 +50,18 @@ def find_foreign(environ: Mapping[str, str]) -> Foreign:
     return Foreign(bridges=_names(bridges), isolated=_names(isolated))
 
 
+def find_plugin_dirs(environ: Mapping[str, str]) -> tuple[str, ...]:
+    """Where Podman and netavark look for plugins; a list may have `{append=true}` among its directories."""
+    value = _settings(environ).get("netavark_plugin_dirs", PLUGIN_DIRS)
+    named = tuple(entry for entry in value if isinstance(entry, str))
+    return named if len(named) == len(value) else (*PLUGIN_DIRS, *named)
+
+
+def has_firewall(environ: Mapping[str, str]) -> bool:
+    """Whether containers.conf leaves the packet filter to netavark and us."""
+    return _settings(environ).get("firewall_driver") != "none"
+
+
 def _options(network: Mapping[str, Any]) -> Mapping[str, Any]:
     options = network.get("options")
     return options if isinstance(options, dict) else {}
@@ -55,6 +73,11 @@ def _names(networks: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
 
 
 def _network_settings(environ: Mapping[str, str]) -> dict[str, str]:
+    """What is text in those settings."""
+    return {key: value for key, value in _settings(environ).items() if isinstance(value, str) and value}
+
+
+def _settings(environ: Mapping[str, str]) -> dict[str, Any]:
     """The [network] table of containers.conf(5): later files win, CONTAINERS_CONF replaces them all."""
     if environ.get("CONTAINERS_CONF"):
         files = [Path(environ["CONTAINERS_CONF"])]
@@ -62,12 +85,12 @@ def _network_settings(environ: Mapping[str, str]) -> dict[str, str]:
         files = [Path(path) for path in CONFIGURATION] + sorted(Path(DROP_INS).glob("*.conf"))
     if environ.get("CONTAINERS_CONF_OVERRIDE"):
         files.append(Path(environ["CONTAINERS_CONF_OVERRIDE"]))
-    settings: dict[str, str] = {}
+    settings: dict[str, Any] = {}
     for path in files:
         try:
             network = tomllib.loads(path.read_text(encoding="utf-8")).get("network")
         except (OSError, ValueError):
             continue
         if isinstance(network, dict):
-            settings |= {key: value for key, value in network.items() if isinstance(value, str) and value}
+            settings |= {key: value for key, value in network.items() if value}
     return settings

@@ -23,6 +23,7 @@ OPEN_VSWITCH: dict[str, Any] = {
             "columns": {
                 "bridges": {"type": _UUIDS},
                 "cur_cfg": {"type": "integer"},
+                "iface_types": {"type": {"key": "string", "min": 0, "max": "unlimited"}},
                 "next_cfg": {"type": "integer"},
             },
         },

@@ -12,8 +12,9 @@ from ovs.db.idl import Transaction
 
 from . import naming
 from .errors import Deadline, GeneveError
-from .found import Bridge, Port
+from .found import Bridge, Broken, Port
 from .ovsdb import EVERY, RUNDIR, RUNDIR_VARIABLE, Change, Replica, connected
+from .programs import ask
 
 DAEMON = "ovs-vswitchd"
 
@@ -32,6 +33,30 @@ class Sweeper:
             ports = [row for row in self._api.all_tagged("Port", naming.CONTAINER_ROLE) if row.uuid in on]
             found = sorted((_port(row, on[row.uuid]) for row in ports), key=lambda port: port.name)
             return tuple(found), tuple(map(self._bridge, rows))
+
+    def find_broken(self) -> tuple[Broken, ...]:
+        """Every interface of ours that ovs-vswitchd could not set up."""
+        with self._api.ovsdb_connection.lock:
+            rows = self._api.all_tagged("Interface", {"owner": naming.OWNER})
+            broken = [row for row in rows if row.error or row.ofport == [-1]]
+            return tuple(
+                Broken(row.name, row.external_ids.get("role", "bridge"), *(row.error or ["no OpenFlow port number"]))
+                for row in sorted(broken, key=lambda row: str(row.name))
+            )
+
+    def find_remotes(self) -> dict[str, set[str]]:
+        """Where the tunnels lead, by the network's id."""
+        with self._api.ovsdb_connection.lock:
+            found: dict[str, set[str]] = {}
+            for row in self._api.all_tagged("Port", {"owner": naming.OWNER, "role": "tunnel"}):
+                found.setdefault(row.external_ids.get("network-id", ""), set()).add(row.external_ids.get("remote", ""))
+            return found
+
+    def find_state(self, deadline: Deadline) -> tuple[int, int, frozenset[str]]:
+        """The configuration that ovs-vswitchd has reached by the deadline, the one to reach, its interface types."""
+        next_cfg = int(self._api.root.next_cfg)
+        self._api.has_completed(next_cfg, deadline)
+        return int(self._api.root.cur_cfg), next_cfg, frozenset(self._api.root.iface_types)
 
     def remove(self, bridge: str, ports: Collection[UUID], *, with_bridge: bool, deadline: Deadline) -> int:
         """Take these ports off the bridge, in one transaction, and the bridge away if it then serves nobody.
@@ -60,6 +85,13 @@ def connect(environ: Mapping[str, str], deadline: Deadline) -> Iterator[Sweeper]
         yield Sweeper(api)
 
 
+def ask_version(deadline: Deadline) -> str:
+    """What ovs-vswitchd itself says; raises GeneveError when it does not answer."""
+    patience = max(1, round(deadline.remaining()))
+    said = ask(["ovs-appctl", f"--timeout={patience}", "version"], Deadline(patience + 1)).splitlines()
+    return said[0].rpartition(" ")[2] if said else ""
+
+
 def check_namespace(environ: Mapping[str, str]) -> None:
     """Raise GeneveError unless we see the interfaces that ovs-vswitchd sees; without it, those of process 1."""
     process = _daemon(environ) or "1"
@@ -70,7 +102,7 @@ def check_namespace(environ: Mapping[str, str]) -> None:
     if (theirs.st_dev, theirs.st_ino) != (ours.st_dev, ours.st_ino):
         raise GeneveError(
             "this is not the network namespace that Open vSwitch is in, so every interface would seem to be gone;"
-            f" run it there (nsenter --net --target {process} netavark-geneve gc)"
+            f" run it there (nsenter --net --target {process} netavark-geneve …)"
         )
 
 

@@ -46,6 +46,20 @@ def apply(gateway: Gateway, *, localhost: bool) -> None:
             raise GeneveError(f"cannot set {file} to {value}: {error.strerror}") from error
 
 
+def find_settings(gateway: Gateway) -> tuple[tuple[str, str, str], ...]:
+    """Each setting of `apply`, what it is now, and what it should be."""
+    wanted = _settings(gateway) if gateway.subnets else {}
+    return tuple((key, read(key), value) for key, value in wanted.items())
+
+
+def read(key: str) -> str:
+    """A setting of the kernel; "none" where there is none."""
+    try:
+        return Path("/proc/sys", key).read_text(encoding="ascii").strip()
+    except OSError:
+        return "none"
+
+
 def remove(bridge: str) -> None:
     """Forget the bridge's file. Forwarding stays on, as with any network of Podman's: others may need it."""
     for path in (_path(bridge), *_unfinished(bridge)):

@@ -4,13 +4,16 @@
 import ipaddress
 import socket
 import threading
+from pathlib import Path
 from typing import Any
 
+from pyroute2.ethtool.ioctl import IoctlEthtool, NotSupportedError
 from pyroute2.iproute import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
 from .addresses import Address, Interface
 from .errors import Deadline, GeneveError
+from .found import Offload, Way
 
 _FAMILY = {4: socket.AF_INET, 6: socket.AF_INET6}
 
@@ -33,6 +36,11 @@ def find_links() -> frozenset[str]:
 
 def find_path_mtu(destination: Address) -> int:
     """Bytes that an IP packet to `destination` may have: the route's MTU, or its interface's."""
+    return find_way(destination).mtu
+
+
+def find_way(destination: Address) -> Way:
+    """By which interface packets go to the peer. Raises GeneveError when there is no route."""
     with IPRoute() as ipr:
         try:
             route = ipr.route("get", dst=str(destination), family=_FAMILY[destination.version])[0]
@@ -45,7 +53,28 @@ def find_path_mtu(destination: Address) -> int:
         mtu: int = link.get_attr("IFLA_MTU")
         metrics = route.get_attr("RTA_METRICS")
         route_mtu: int | None = metrics.get_attr("RTAX_MTU") if metrics else None
-    return min(mtu, route_mtu or mtu)
+    return Way(link.get_attr("IFLA_IFNAME"), min(mtu, route_mtu or mtu), is_of_route=(route_mtu or mtu) < mtu)
+
+
+def find_link_mtu(name: str) -> int | None:
+    """The MTU of an interface; None when there is none of that name."""
+    try:
+        return int(Path("/sys/class/net", name, "mtu").read_text(encoding="ascii"))
+    except OSError:
+        return None
+
+
+def find_offload(interface: str, feature: str) -> Offload | None:
+    """A feature of the interface as `ethtool -k` shows it; None of one that has no such feature."""
+    try:
+        tool = IoctlEthtool(interface)
+        try:
+            features = {name: (is_on, can_change) for name, is_on, can_change, _, _ in tool.get_features()}
+        finally:
+            tool.close()
+    except (OSError, NotSupportedError):
+        return None
+    return Offload(features[feature][0], not features[feature][1]) if feature in features else None
 
 
 def find_interface_mtu(address: Address) -> int:

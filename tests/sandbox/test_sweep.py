@@ -243,3 +243,27 @@ def test_a_transaction_after_which_everything_is_as_wanted_waits_for_nothing() -
     with connected() as sweeper:
         assert sweeper.remove("ovs_net1", [], with_bridge=True, deadline=Deadline(10)) == 0
     links.remove_link(plan.veth.name)
+
+
+def test_tunnel_that_the_switch_cannot_make_is_told_from_those_that_work() -> None:
+    plan = make_plan()
+    attach(plan)
+    _, bad = (tunnel.name for tunnel in plan.tunnels)
+    vsctl("set", "Interface", bad, "options:remote_ip=nowhere")
+
+    with connected() as sweeper:
+        broken = sweeper.find_broken()
+        remotes = sweeper.find_remotes()
+        cur_cfg, next_cfg, types = sweeper.find_state(Deadline(10))
+
+    assert [(each.name, each.role) for each in broken] == [(bad, "tunnel")]
+    assert "remote_ip" in broken[0].error
+    assert remotes == {"id-net1": {"192.168.0.11", "192.168.0.12"}}
+    assert cur_cfg == next_cfg > 0
+    assert types >= {"geneve", "internal"}
+    links.remove_link(plan.veth.name)
+
+
+def test_switch_itself_says_its_version() -> None:
+    said = subprocess.run(("ovs-vswitchd", "--version"), check=True, capture_output=True, text=True).stdout
+    assert said.splitlines()[0].endswith(f"(Open vSwitch) {sweep.ask_version(Deadline(10))}")

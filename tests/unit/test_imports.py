@@ -24,13 +24,23 @@ LAYERS = {
     "edges": ("__main__", "helper.server"),
     "front ends": ("frontends.netavark", "frontends.fields"),
     "verbs": ("create", "attach", "detach", "reload", "gc"),
-    "decide": ("definition", "plan", "membership", "fabric.mesh", "leave", "arrival", "stale", "survey"),
+    "decide": (
+        *("definition", "plan", "membership", "fabric.mesh", "leave", "arrival", "stale", "survey"),
+        *(
+            "checks.software",
+            "checks.openvswitch",
+            "checks.peers",
+            "checks.ruleset",
+            "checks.packetfilter",
+            "checks.host",
+        ),
+    ),
     "apply": (
         *("links", "switch", "sweep", "neighbours", "sysctls", "firewall", "firewalld", "dns", "underlay", "podman"),
-        "kept",
+        *("kept", "engine", "kernel"),
     ),
-    "wrap": ("nftables", "ovsdb", "interior"),
-    "vocabulary": ("model", "found", "options", "tags", "addresses", "naming", "config", "schema"),
+    "wrap": ("nftables", "ovsdb", "interior", "programs"),
+    "vocabulary": ("model", "found", "options", "tags", "addresses", "naming", "config", "schema", "checks.finding"),
     "floor": ("errors", "log", "rootless", "lean", "helper.wire"),
 }
 DEPTH = {module: depth for depth, modules in enumerate(LAYERS.values()) for module in modules}
@@ -41,7 +51,7 @@ INDEPENDENT = (
     *LAYERS["apply"],
     *LAYERS["wrap"],
 )  # of the others in their layer
-PURE = ("definition", "plan", "fabric.mesh", "stale")
+PURE = ("definition", "plan", "fabric.mesh", "stale", *(name for name in DEPTH if name.startswith("checks.")))
 LIBRARIES = {
     "jeepney": {"firewalld"},
     "pyroute2": {"interior", "links", "nftables", "underlay"},
@@ -202,7 +212,16 @@ def test_info_and_a_request_that_is_refused_cost_no_library(arguments: list[str]
         (["relaod"], 2),
         (["reload", "x"], 2),
     ],
-    ids=["version", "help", "help of gc", "help of reload", "nothing", "unknown command", "unknown argument"],
+    ids=[
+        "version",
+        "help",
+        "help of gc",
+        "help of reload",
+        "help of doctor",
+        "nothing",
+        "unknown command",
+        "unknown argument",
+    ],
 )
 def test_operators_command_costs_no_library_unless_it_does_something(arguments: list[str], status: int) -> None:
     found, loaded = run_probe("cli", arguments)

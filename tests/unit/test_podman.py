@@ -7,7 +7,7 @@ import pytest
 
 from netavark_geneve import podman
 from netavark_geneve.model import Foreign
-from netavark_geneve.podman import find_foreign, find_networks
+from netavark_geneve.podman import PLUGIN_DIRS, find_foreign, find_networks, find_plugin_dirs, has_firewall
 
 
 def names(environ: dict[str, str]) -> list[str]:
@@ -169,3 +169,23 @@ class TestForeign:
     @pytest.mark.parametrize("options", [None, [], "isolate", 5], ids=ascii)
     def test_options_that_are_none_isolate_nothing(self, found: Any, options: Any) -> None:
         assert found(bridge("a", "br-a", options)) == Foreign(("br-a",))
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("", PLUGIN_DIRS),
+        ('netavark_plugin_dirs = ["/a", "/b"]', ("/a", "/b")),
+        ('netavark_plugin_dirs = ["/a", {append = true}]', (*PLUGIN_DIRS, "/a")),
+    ],
+    ids=["default", "own", "more"],
+)
+def test_plugins_are_looked_for_where_containers_conf_says(tmp_path: Path, text: str, wanted: tuple[str, ...]) -> None:
+    (tmp_path / "own.conf").write_text(f"[network]\n{text}\n")
+    assert find_plugin_dirs({"CONTAINERS_CONF": str(tmp_path / "own.conf")}) == wanted
+
+
+@pytest.mark.parametrize(("driver", "wanted"), [("none", False), ("nftables", True), ("", True)])
+def test_packet_filter_is_left_alone_where_containers_conf_says_so(tmp_path: Path, driver: str, wanted: bool) -> None:
+    (tmp_path / "own.conf").write_text(f'[network]\nfirewall_driver = "{driver}"\n')
+    assert has_firewall({"CONTAINERS_CONF": str(tmp_path / "own.conf")}) is wanted

@@ -241,3 +241,12 @@ class TestLeftovers:
             sysctls.remove_unfinished(str(left))
         assert sysctls.find_unfinished() == ()
         assert written.exists()
+
+
+def test_settings_are_told_as_they_are_and_as_they_should_be(kernel: Kernel) -> None:
+    """What doctor compares; after `apply` they are the same."""
+    wanted = {"net/ipv4/conf/ovs_net1/rp_filter": "2", "net/ipv4/ip_forward": "1"}
+    assert sysctls.find_settings(ONE) == tuple((key, "as it was", value) for key, value in wanted.items())
+    sysctls.apply(ONE, localhost=False)
+    assert sysctls.find_settings(ONE) == tuple((key, value, value) for key, value in wanted.items())
+    assert sysctls.read("net/ipv4/no_such_key") == "none"
