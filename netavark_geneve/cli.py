@@ -2,11 +2,13 @@
 """The operator's command, `netavark-geneve`."""
 
 import argparse
+import dataclasses
 import json
 import os
 import signal
 import sys
 import time
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -22,23 +24,26 @@ if TYPE_CHECKING:
 
 
 def main() -> int:
-    """Entry point `netavark-geneve`. Results go to stdout; what failed to stderr, with exit status 1."""
+    """Entry point `netavark-geneve`. Results go to stdout; what failed to stderr, with exit status 1.
+
+    Of `doctor` that status says that it found faults; it has another one for what kept it from looking.
+    """
     log.install(os.environ)
     arguments = _parse(sys.argv[1:])
     try:
         check_root()
         postpone()  # not for speed alone: ovsdbapp's __init__ wants pbr, which is no part of a bundle
-        arguments.run(arguments)
+        return arguments.run(arguments) or 0
     except GeneveError as error:
         print(f"netavark-geneve {arguments.command}: {error}", file=sys.stderr)
-        return 1
+        return int(arguments.failure)
     except KeyboardInterrupt:
         return 130  # as a shell says of SIGINT
-    return 0
 
 
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="netavark-geneve", description="Look after the networks of geneve-ovs.")
+    parser.set_defaults(failure=1)
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     reload = commands.add_parser(
@@ -60,6 +65,16 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     gc.add_argument("--apply", action="store_true", help="remove it")
     gc.add_argument("--json", action="store_true", help="say it as a JSON list")
     gc.set_defaults(run=_run_gc)
+    doctor = commands.add_parser(
+        "doctor",
+        help="find what keeps networks from working on this host, and what mends it",
+        description="Look once at all that networks need of this host, and say what is not well and what mends it."
+        " Nothing is changed. Exit status 0: all is well, or nothing worse than warnings; 1: there are faults; 2:"
+        " something could not be looked at.",
+    )
+    doctor.add_argument("--all", action="store_true", help="say also what is well")
+    doctor.add_argument("--json", action="store_true", help="say all of it as a JSON list")
+    doctor.set_defaults(run=_run_doctor, failure=2)
     helper = commands.add_parser(
         "helper",
         help="serve the plugin's calls with everything loaded",
@@ -117,6 +132,24 @@ def _described(thing: "Thing", removed: "Collection[Thing]") -> dict[str, object
         "reason": thing.reason,
         "removed": thing in removed,
     }
+
+
+def _run_doctor(arguments: argparse.Namespace) -> int:
+    from .checks.finding import FAULT, OK, UNKNOWN, WARNING
+    from .doctor import doctor
+
+    findings = doctor(stored_networks(os.environ), os.environ)
+    counts = Counter(finding.state for finding in findings)
+    if arguments.json:
+        print(json.dumps([dataclasses.asdict(finding) for finding in findings], indent=2))
+    else:
+        for finding in findings:
+            if arguments.all or finding.state != OK:
+                print(f"{finding.state:<8} {finding}")
+        words = {FAULT: "fault(s)", UNKNOWN: "unknown", WARNING: "warning(s)"}
+        told = [f"{counts[state]} {word}" for state, word in words.items() if counts[state]]
+        print(f"{len(findings)} checks: {', '.join(told) or 'all is well'}")
+    return 1 if counts[FAULT] else 2 if counts[UNKNOWN] else 0
 
 
 def _wait(seconds: float, things: int) -> None:

@@ -55,6 +55,16 @@ def check_mtu(network: str, bridge: str, mtu: int | None, wanted: int) -> Findin
     return Finding(name, str(mtu or "no interface"), str(wanted), FAULT, reason, remedy)
 
 
+def check_gateway(network: str, found: Collection[str], wanted: Collection[str], *, is_up: bool) -> Finding:
+    """The addresses of a bridge's interface, which go when Open vSwitch makes the interface anew."""
+    name = f"gateway of network {network}"
+    state = f"{_listed(found)}, {'up' if is_up else 'down'}"
+    if set(wanted) <= set(found) and is_up:
+        return Finding(name, state, _listed(wanted))
+    reason = "the bridge's interface is not as an attach leaves it, so nothing leaves the network"
+    return Finding(name, state, f"{_listed(wanted)}, up", FAULT, reason, ANEW)
+
+
 def check_tunnels(network: str, found: Collection[str], wanted: Collection[str]) -> Finding:
     """Where the tunnels of a network lead, whose list of hosts may be a newer one."""
     name = f"tunnels of network {network}"

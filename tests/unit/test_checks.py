@@ -11,6 +11,7 @@ from netavark_geneve.checks.finding import FAULT, OK, WARNING, Finding, failed
 from netavark_geneve.checks.host import check_names, check_setting, check_stale
 from netavark_geneve.checks.openvswitch import (
     check_configuration,
+    check_gateway,
     check_geneve,
     check_interface,
     check_module,
@@ -89,6 +90,9 @@ JUDGEMENTS: dict[str, tuple[Finding, str, str]] = {
     "bridge's MTU": (check_mtu("net1", "ovs_net1", 1450, 1450), OK, ""),
     "bridge's MTU changed": (check_mtu("net1", "ovs_net1", 1500, 1450), FAULT, "Interface ovs_net1 mtu_request=1450"),
     "bridge without an interface": (check_mtu("net1", "ovs_net1", None, 1450), FAULT, "podman network reload --all"),
+    "gateway": (check_gateway("net1", {"fd00::1", "10.0.0.1"}, {"10.0.0.1"}, is_up=True), OK, ""),
+    "gateway that is down": (check_gateway("net1", {"a"}, {"a"}, is_up=False), FAULT, "network reload"),
+    "gateway without its address": (check_gateway("net1", (), {"a"}, is_up=True), FAULT, "network reload"),
     "tunnels": (check_tunnels("net1", {"a", "b"}, {"b", "a"}), OK, ""),
     "missing tunnel": (check_tunnels("net1", {"a"}, {"a", "b"}), FAULT, "podman network reload --all"),
     "tunnel to one that has left": (check_tunnels("net1", {"a", "b"}, {"a"}), FAULT, "podman network reload --all"),

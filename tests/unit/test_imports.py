@@ -23,9 +23,9 @@ LAYERS = {
     "entries": ("cli", "helper.client"),
     "edges": ("__main__", "helper.server"),
     "front ends": ("frontends.netavark", "frontends.fields"),
-    "verbs": ("create", "attach", "detach", "reload", "gc"),
+    "verbs": ("create", "attach", "detach", "reload", "gc", "doctor"),
     "decide": (
-        *("definition", "plan", "membership", "fabric.mesh", "leave", "arrival", "stale", "survey"),
+        *("definition", "plan", "membership", "fabric.mesh", "leave", "arrival", "stale", "survey", "examination"),
         *(
             "checks.software",
             "checks.openvswitch",
@@ -208,6 +208,7 @@ def test_info_and_a_request_that_is_refused_cost_no_library(arguments: list[str]
         (["--help"], 0),
         (["gc", "--help"], 0),
         (["reload", "--help"], 0),
+        (["doctor", "--help"], 0),
         ([], 2),
         (["relaod"], 2),
         (["reload", "x"], 2),
