@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack, nullcontext
 from typing import Any
 
-from . import dns, firewall, firewalld, links, podman, switch, sysctls
+from . import dns, firewall, firewalld, interior, links, podman, switch, sysctls
 from .arrival import arriving
 from .errors import Deadline, GeneveError, during
 from .kept import Kept
@@ -58,7 +58,7 @@ def attach(
             undo.callback(_undo, links.remove_veth, veth)
             links.create_veth(veth, netns)
             with links.inside(netns):
-                links.set_up_container(veth)
+                interior.prepare(veth)
                 arrival.listen()
             links.connect_veth(veth)
 

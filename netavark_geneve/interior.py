@@ -12,12 +12,14 @@ from .errors import GeneveError
 from .model import Veth
 
 
-def write_sysctls(veth: Veth) -> None:
-    """As netavark's bridge driver does; and no IPv6 at all where the network has none."""
+def prepare(veth: Veth) -> None:
+    """Before it has a carrier: settings as netavark's bridge driver makes them, no IPv6, and its own checksums."""
     _write_sysctl(veth, "ipv4/conf/{}/arp_notify", "1")
     _write_sysctl(veth, "ipv4/conf/{}/rp_filter", "2")  # with two networks the answer may leave by the other one
     # Also where the network has IPv6: until the addresses are known to be free, nothing may claim them.
     _write_sysctl(veth, "ipv6/conf/{}/disable_ipv6", "1")
+    if not veth.checksum_offload:
+        _disable_checksum_offload(veth.interface)
 
 
 def enable_ipv6(veth: Veth) -> None:
@@ -50,7 +52,7 @@ def _has(file: str, value: str) -> bool:
         return False
 
 
-def disable_checksum_offload(interface: str) -> None:
+def _disable_checksum_offload(interface: str) -> None:
     """Have the kernel compute every checksum itself before a packet leaves."""
     try:
         with closing(IoctlEthtool(interface)) as tool:

@@ -114,13 +114,6 @@ def create_veth(veth: Veth, netns: int) -> None:
             _quieten(ipr, socket.if_nametoindex(born), {"IFLA_IFALIAS": veth.alias, **rename})
 
 
-def set_up_container(veth: Veth) -> None:
-    """Set up the container's end, still without an address; runs inside the container's namespace."""
-    interior.write_sysctls(veth)
-    if not veth.checksum_offload:
-        interior.disable_checksum_offload(veth.interface)
-
-
 def connect_veth(veth: Veth) -> None:
     """Set up the host's end, and so give both a carrier."""
     # No ARP: under the userspace datapath the host's own stack sees every frame too, and would
@@ -143,10 +136,7 @@ def address_container(veth: Veth) -> None:
         networks = [address.network for address in veth.addresses]
         for route in veth.routes:
             way = route.kind if route.gateway is None else f"by {route.gateway}"
-            with (
-                _netlink(f"add the route to {route.destination} {way} in the container"),
-                _ignoring(errno.EEXIST),
-            ):
+            with _netlink(f"add the route to {route.destination} {way} in the container"), _ignoring(errno.EEXIST):
                 _change_route(ipr, "append", route, index if _is_on_link(route, networks) else None)
 
 

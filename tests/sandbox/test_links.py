@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from netavark_geneve import links
+from netavark_geneve import interior, links
 from netavark_geneve.errors import GeneveError
 from netavark_geneve.model import Route, Veth
 
@@ -20,7 +20,7 @@ def plug(veth: Veth) -> None:
     with links.namespace(NETNS) as netns:
         links.create_veth(veth, netns)
         with links.inside(netns):
-            links.set_up_container(veth)
+            interior.prepare(veth)
         links.connect_veth(veth)
         with links.inside(netns):
             links.address_container(veth)

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from netavark_geneve import links, naming, switch
+from netavark_geneve import interior, links, naming, switch
 from netavark_geneve.attach import attach
 from netavark_geneve.errors import Deadline, GeneveError
 from netavark_geneve.model import Container, Veth
@@ -31,7 +31,7 @@ class Interfaces:
         assert veth.name not in self.aliases
         self.aliases[veth.name] = veth.alias
 
-    def set_up_container(self, veth: Veth) -> None:
+    def prepare(self, veth: Veth) -> None:
         raise GeneveError(f"cannot set up {veth.interface}")
 
     def remove_veth(self, veth: Veth) -> None:
@@ -70,9 +70,10 @@ def inside(netns: int) -> Iterator[None]:
 @pytest.fixture
 def host(monkeypatch: pytest.MonkeyPatch) -> Interfaces:
     made = Interfaces()
-    for name in ("ensure_name_free", "create_veth", "set_up_container", "remove_link", "remove_veth"):
+    for name in ("ensure_name_free", "create_veth", "remove_link", "remove_veth"):
         monkeypatch.setattr(links, name, getattr(made, name))
     monkeypatch.setattr(links, "inside", inside)
+    monkeypatch.setattr(interior, "prepare", made.prepare)
     monkeypatch.setattr(switch, "connect", connect)
     return made
 
