@@ -8,8 +8,9 @@ _netavark_geneve() {
     case ${COMP_WORDS[1]} in
         reload) words="--watch --help" ;;
         gc) words="--apply --json --help" ;;
+        doctor) words="--all --json --help" ;;
         helper) words="--socket --idle --help" ;;
-        *) words="reload gc helper --version --help" ;;
+        *) words="reload gc doctor helper --version --help" ;;
     esac
     mapfile -t COMPREPLY < <(compgen -W "$words" -- "$word")
 }
