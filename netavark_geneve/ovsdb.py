@@ -207,16 +207,17 @@ class Replica(impl_idl.OvsdbIdl):  # type: ignore[misc]
         ovsdbapp's own way hands it to the connection's thread and takes the connection's lock until the server
         answers, which an undo would wait for; and it waits for ovs-vswitchd, but only logs when it waits in vain.
         """
-        deadline = Deadline(max(deadline.remaining(), COMMIT_MIN))
+        patience = Deadline(max(deadline.remaining(), COMMIT_MIN))
         status = Transaction.TRY_AGAIN
         while status == Transaction.TRY_AGAIN:  # somebody was faster, or the connection went
             with self.ovsdb_connection.lock:
                 before = self.idl.change_seqno
                 txn = self._send(change)
-            self._wait_for(partial(_is_decided, txn), deadline)
+            is_decided = self.wait_until(partial(_is_decided, txn), patience)
             status = txn.commit()
-            if status == Transaction.TRY_AGAIN:
-                self._wait_for(partial(self._has_news, before), deadline)
+            has_news = status != Transaction.TRY_AGAIN or self.wait_until(partial(self._has_news, before), patience)
+            if not (is_decided and has_news):
+                raise no_answer(deadline)
         if status not in (Transaction.SUCCESS, Transaction.UNCHANGED):
             raise GeneveError(_explain(str(txn.get_error())))
         return int(txn.get_increment_new_value()) if status == Transaction.SUCCESS else 0
@@ -234,10 +235,6 @@ class Replica(impl_idl.OvsdbIdl):  # type: ignore[misc]
         if self.idl._session.get_backlog():
             self.ovsdb_connection.txns.put(None)  # so that its thread sends what the socket did not take at once
         return txn
-
-    def _wait_for(self, condition: Callable[[], bool], deadline: Deadline) -> None:
-        if not self.wait_until(condition, deadline):
-            raise no_answer(deadline)
 
     def _has_news(self, since: int) -> bool:
         return bool(self.idl.change_seqno != since)

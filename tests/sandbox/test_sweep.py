@@ -177,14 +177,14 @@ def test_interface_that_the_list_lacks_is_asked_for_by_its_name(monkeypatch: pyt
     """Kernels before 6.9 leave one out when another one goes while they make the list."""
     plan = make_plan()
     make_veth(plan)
-    real = links.IPRoute  # type: ignore[attr-defined]
+    real = links._kernel
 
     @contextmanager
     def lacking() -> Iterator[SimpleNamespace]:
         with real() as ipr:
             yield SimpleNamespace(get_links=lambda *indexes: ipr.get_links(*indexes) if indexes else [])
 
-    monkeypatch.setattr(links, "IPRoute", lacking)
+    monkeypatch.setattr(links, "_kernel", lacking)
     assert links.find_all([]) == ()
     (found,) = links.find_all([plan.veth.name, "gone"])
     monkeypatch.undo()
@@ -195,7 +195,7 @@ def test_interface_that_the_list_lacks_is_asked_for_by_its_name(monkeypatch: pyt
 
 @pytest.mark.parametrize("times", [3, 1000])
 def test_list_that_is_interrupted_is_asked_for_again(monkeypatch: pytest.MonkeyPatch, times: int) -> None:
-    real = links.IPRoute  # type: ignore[attr-defined]
+    real = links._kernel
     interruptions = iter(range(times))
 
     @contextmanager
@@ -211,7 +211,7 @@ def test_list_that_is_interrupted_is_asked_for_again(monkeypatch: pytest.MonkeyP
 
     plan = make_plan()
     make_veth(plan)
-    monkeypatch.setattr(links, "IPRoute", busy)
+    monkeypatch.setattr(links, "_kernel", busy)
     if times < links.DUMPS:
         assert plan.veth.name in {link.name for link in links.find_all([])}
     else:
