@@ -65,16 +65,17 @@ def attach(
         undo.callback(_undo, _leave, network, container, environ)
         sysctls.write(plan.gateway)
         with switch.alone(environ) if is_first and is_userspace else nullcontext():
-            next_cfg = ovs.attach(plan, deadline)
+            change = ovs.attach(plan, deadline)
             # While ovs-vswitchd is at it.
             with timed("firewall"):
                 _open(plan, environ, deadline, is_first=is_first)
-            if not is_first:
+            has_gateway = not change.makes_bridge and links.is_up(bridge.name)
+            if has_gateway:
                 _reach_host(plan, resolver, environ, deadline)
-            ovs.wait_attached(plan, next_cfg, deadline)
+            ovs.wait_attached(plan, change.next_cfg, deadline)
 
         arrival.ask()  # the answers come in while the next steps are made
-        if is_first:
+        if not has_gateway:
             _reach_host(plan, resolver, environ, deadline)  # by an interface that is there now
         with timed("addresses and announcement"):
             arrival.check_free()

@@ -5,6 +5,7 @@ import fcntl
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from ovs.db.idl import Transaction
@@ -23,6 +24,14 @@ _HINTS = {  # what ovs-vswitchd says, and what it means for us
 }
 
 
+@dataclass(frozen=True)
+class Attached:
+    """What stands in the database: `next_cfg`, the configuration to wait for, and whether it has a new bridge."""
+
+    next_cfg: int
+    makes_bridge: bool
+
+
 class Switch:
     """A connection that sees one network's bridge and tunnels and one container's port."""
 
@@ -36,8 +45,8 @@ class Switch:
             row = self._api.find_tagged("Port", _identity(tags))
             return None if row is None else str(row.name)
 
-    def attach(self, plan: AttachPlan, deadline: Deadline) -> int:
-        """Ensure bridge and tunnels and add the container's port; the number of the configuration to wait for.
+    def attach(self, plan: AttachPlan, deadline: Deadline) -> "Attached":
+        """Ensure bridge and tunnels and add the container's port.
 
         What containers left on any bridge before the last boot goes. It is seen by its interfaces, which are broken.
         """
@@ -49,7 +58,8 @@ class Switch:
             everything = {"Bridge": EVERY, "Port": [*self._ports, tagged(naming.CONTAINER_ROLE)]}
             if has_rebooted and not self._api.look_at(everything, deadline):
                 raise no_answer(deadline)
-            return self._api.submit(_Attach(self._api, plan), deadline)
+            change = _Attach(self._api, plan)
+            return Attached(self._api.submit(change, deadline), change.makes_bridge)
 
     def wait_attached(self, plan: AttachPlan, next_cfg: int, deadline: Deadline) -> None:
         """Wait until ovs-vswitchd forwards for the container; raises GeneveError when it cannot."""
@@ -176,6 +186,8 @@ def alone(environ: Mapping[str, str]) -> Iterator[None]:
 
 
 class _Attach(Change):
+    makes_bridge = False
+
     def __init__(self, api: Replica, plan: AttachPlan) -> None:
         super().__init__(api)
         self.plan = plan
@@ -213,6 +225,7 @@ class _Attach(Change):
     def _ensure_bridge(self, txn: Transaction) -> Any:
         wanted = self.plan.bridge
         bridge = self.api.find_named("Bridge", wanted.name)
+        self.makes_bridge = bridge is None
         if not wanted.managed:
             if bridge is None:
                 raise GeneveError(

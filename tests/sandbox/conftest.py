@@ -81,7 +81,7 @@ def attach(plan: AttachPlan, seconds: float = 10, *, pool: Pool | None = None) -
 def plug(ovs: switch.Switch, plan: AttachPlan, seconds: float = 10) -> None:
     """The switch port alone."""
     deadline = Deadline(seconds)
-    ovs.wait_attached(plan, ovs.attach(plan, deadline), deadline)
+    ovs.wait_attached(plan, ovs.attach(plan, deadline).next_cfg, deadline)
 
 
 def detach(plan: AttachPlan, *, pool: Pool | None = None) -> None:
