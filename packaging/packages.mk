@@ -79,8 +79,8 @@ deb: ## build dist/*.deb, for Debian 13
 	install -d $(DIST)
 	dpkg-deb --root-owner-group -Zxz --build $(BUILD)/deb $(DIST)
 
-# Not where rpm has these macros; --nodeps, as its database knows nothing of what dpkg installed.
-MACROS   = $(if $(wildcard /usr/lib/rpm/macros.d/macros.systemd),,--nodeps --load packaging/macros)
+# Debian's rpm lacks macros, and its database knows nothing of what dpkg installed.
+MACROS   = $(if $(wildcard /etc/debian_version),--nodeps --load packaging/macros)
 
 # A program, and the Debian package that it is in.
 need = command -v $(1) >/dev/null || { apt-get update -q && apt-get install -qy --no-install-recommends $(2); }
