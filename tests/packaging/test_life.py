@@ -1,5 +1,6 @@
 """A package on two hosts: installed, used, upgraded while containers talk, removed without a trace."""
 
+import json
 import shutil
 import signal
 import subprocess
@@ -151,6 +152,8 @@ def live(kind: Debian | Redhat, fabric: Fabric, first: Build, later: Build) -> N
     assert fabric.each(lambda host: host.run("netavark-geneve", "gc").stdout) == ["nothing is stale\n"] * 2
     assert fabric.each(lambda host: host.run("netavark-geneve", "reload").stdout) == [RESTORED] * 2
 
+    assert fabric.each(faults) == [[], []]
+
     fabric.each(kind.remove)
     assert unreachable(containers) == []
     for paths, others in zip(before, fabric.each(files), strict=True):
@@ -167,6 +170,12 @@ def enabled(host: Host) -> list[str]:
 
 def version(host: Host) -> str:
     return host.run("netavark-geneve", "--version").stdout.strip()
+
+
+def faults(host: Host) -> list[object]:
+    """What the doctor says of the host, and of the package's libraries."""
+    findings = json.loads(host.run("netavark-geneve", "doctor", "--json", check=False).stdout)
+    return [finding for finding in findings if finding["state"] == "fault"]
 
 
 def without_libraries(host: Host) -> None:
