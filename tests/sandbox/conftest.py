@@ -67,8 +67,8 @@ def make_veth(plan: AttachPlan, netns: str = NETNS) -> None:
         links.connect_veth(plan.veth)
 
 
-def connect(plan: AttachPlan, pool: Pool | None = None, seconds: float = 10) -> AbstractContextManager[switch.Switch]:
-    return switch.connect(os.environ, Deadline(seconds), plan.bridge.name, plan.port_tags, pool=pool)
+def connect(plan: AttachPlan, pool: Pool | None = None) -> AbstractContextManager[switch.Switch]:
+    return switch.connect(os.environ, Deadline(10), plan.bridge.name, plan.port_tags, pool=pool)
 
 
 def attach(plan: AttachPlan, seconds: float = 10, *, pool: Pool | None = None) -> None:

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,16 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[object]:
 
     monkeypatch.setattr(ovsdb, "_connect", recording)
     return connections
+
+
+@contextmanager
+def frozen_server() -> Iterator[None]:
+    server = int(Path("/run/openvswitch/ovsdb-server.pid").read_text(encoding="ascii"))
+    os.kill(server, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(server, signal.SIGCONT)
 
 
 def test_one_connection_serves_requests_of_any_network(pool: Pool, made: list[object]) -> None:
@@ -110,21 +121,25 @@ def test_a_request_that_failed_leaves_no_connection_to_the_next(pool: Pool, made
 def test_a_server_that_does_not_answer_is_waited_for_until_the_deadline_and_no_longer() -> None:
     plan = make_plan()
     make_veth(plan)
-    server = int(Path("/run/openvswitch/ovsdb-server.pid").read_text(encoding="ascii"))
 
-    with connect(plan) as ovs:
-        os.kill(server, signal.SIGSTOP)
-        try:
-            with pytest.raises(GeneveError, match=r"did not take the change within 0\.1 s"):
-                ovs.attach(plan, Deadline(0.1))
-            assert not ovs.has_bridge(plan.bridge.name, "id-net1")  # the connection still tells what it knew
-            with pytest.raises(GeneveError, match="ovsdb-server does not answer"), connect(plan, seconds=0.1):
-                pass
-        finally:
-            os.kill(server, signal.SIGCONT)
+    with connect(plan) as ovs, frozen_server():
+        with pytest.raises(GeneveError, match=r"did not take the change within 0\.1 s"):
+            ovs.attach(plan, Deadline(0.1))
+        assert not ovs.has_bridge(plan.bridge.name, "id-net1")  # the connection still tells what it knew
     detach(plan)  # by then the server has made the change
 
     assert vsctl("list-br") == "br-phy"
+
+
+def test_when_one_connection_is_dead_so_are_the_others(
+    pool: Pool, made: list[object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Pool, "PATIENCE", 0.1)
+    with connect(make_plan(1), pool), connect(make_plan(2), pool):
+        pass
+    with frozen_server():
+        assert pool.take({"Bridge": ovsdb.EVERY}) is None
+    assert [api.ovsdb_connection.is_running for api in made] == [False, False]  # type: ignore[attr-defined]
 
 
 def test_more_connections_than_it_keeps_are_closed(
