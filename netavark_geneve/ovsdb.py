@@ -228,12 +228,13 @@ class Replica(impl_idl.OvsdbIdl):  # type: ignore[misc]
         try:
             self.root.increment("next_cfg")
             change.run(txn)
-            txn.commit()
+            status = txn.commit()
         except BaseException:
             txn.abort()
             raise
-        if self.idl._session.get_backlog():
-            self.ovsdb_connection.txns.put(None)  # so that its thread sends what the socket did not take at once
+        if status == Transaction.TRY_AGAIN or self.idl._session.get_backlog():
+            # So that its thread, which sleeps, connects again, or sends what the socket did not take at once.
+            self.ovsdb_connection.txns.put(None)
         return txn
 
     def _has_news(self, since: int) -> bool:
