@@ -64,7 +64,8 @@ def attach(
 
         undo.callback(_undo, _leave, network, container, environ)
         sysctls.write(plan.gateway)
-        with switch.alone(environ) if is_first and is_userspace else nullcontext():
+        # Also of a bridge that was there: its last container may be leaving, and then it is made again.
+        with switch.making(environ) if is_userspace else nullcontext():
             change = ovs.attach(plan, deadline)
             # While ovs-vswitchd is at it.
             with timed("firewall"):

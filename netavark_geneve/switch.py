@@ -172,14 +172,27 @@ def is_there(bridge: str, environ: Mapping[str, str], deadline: Deadline) -> boo
 
 
 @contextmanager
+def making(environ: Mapping[str, str]) -> Iterator[None]:
+    """Nobody of us removes what is left of a bridge's interface: it may be the one that is being made."""
+    with _locked(environ, fcntl.LOCK_SH):
+        yield
+
+
+@contextmanager
 def alone(environ: Mapping[str, str]) -> Iterator[None]:
-    """One of us at a time has a bridge's interface made, or removes what is left of one."""
+    """Nobody of us has a bridge's interface made: what there is of one may be removed."""
+    with _locked(environ, fcntl.LOCK_EX):
+        yield
+
+
+@contextmanager
+def _locked(environ: Mapping[str, str], how: int) -> Iterator[None]:
     path = environ.get(RUNDIR_VARIABLE, RUNDIR)
     with failing_to(f"open {path}"):
         directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         with failing_to(f"lock {path}"):
-            fcntl.flock(directory, fcntl.LOCK_EX)
+            fcntl.flock(directory, how)
         yield
     finally:
         os.close(directory)

@@ -19,10 +19,10 @@ from tests.lab import Host, Snapshot
 
 SOCKET, COLD = "/run/crowd.sock", "/nonexistent"
 SIZE = 6
-ROUNDS = 5  # of each one's coming and going
+ROUNDS = 20
 RACES = 4
 RACERS = ("setup", "teardown", "setup", "teardown")
-PAUSE = 0.3  # seconds at most that one stays away, so that now and then all are
+MOMENT = 0.05  # seconds in which all calls begin
 each_way = pytest.mark.parametrize(
     "sockets", [(COLD,), (SOCKET,), (COLD, SOCKET)], ids=["without the helper", "with the helper", "both"]
 )
@@ -44,20 +44,31 @@ def crowd(make_fabric: MakeFabric, sockets: Sequence[str]) -> Iterator[list[Gues
 
 
 @each_way
-def test_the_last_one_leaves_while_the_first_one_comes(crowd: list[Guest], seed: int) -> None:
-    host = crowd[0].host
+def test_the_last_ones_leave_while_the_first_ones_come(crowd: list[Guest], seed: int) -> None:
+    """One half is on the network and leaves, the other comes at the same moment; the next time it is the other way."""
+    host, chance = crowd[0].host, random.Random(seed)
     before = host.snapshot()
+    come, leave = crowd[::2], crowd[1::2]
 
-    def come_and_go(number: int) -> None:
-        chance = random.Random(seed + number)
-        for _ in range(ROUNDS):
-            crowd[number].must("setup")
-            assert crowd[number].is_reached(), crowd[number].name
-            crowd[number].must("teardown")
-            time.sleep(chance.uniform(0, PAUSE))
+    def call(guest: Guest, verb: str, delay: float) -> None:
+        time.sleep(delay)
+        guest.must(verb)
 
     with ThreadPoolExecutor(SIZE) as pool:
-        list(pool.map(come_and_go, range(SIZE)))
+        list(pool.map(lambda guest: guest.must("setup"), leave))
+        for _ in range(ROUNDS):
+            jobs = [(guest, verb) for guests, verb in ((come, "setup"), (leave, "teardown")) for guest in guests]
+            chance.shuffle(jobs)
+            running = [pool.submit(call, *job, chance.uniform(0, MOMENT)) for job in jobs]
+            time.sleep(chance.uniform(0, 2 * MOMENT))
+            host.freeze("ovsdb-server")  # so that they meet: all have looked, and none has changed anything yet
+            time.sleep(MOMENT)
+            host.thaw("ovsdb-server")
+            for each in running:
+                each.result()
+            assert list(pool.map(Guest.is_reached, come)) == [True] * len(come)
+            come, leave = leave, come
+        list(pool.map(lambda guest: guest.must("teardown"), leave))
     wait_for(host, before)
 
 
