@@ -3,6 +3,7 @@
 PYTHON ?= python3
 VENV   := .venv
 RUN    := $(VENV)/bin/python
+.DEFAULT_GOAL := help
 include packaging/packages.mk
 
 .PHONY: help
