@@ -1,8 +1,7 @@
 """A host of the lab: Podman, Open vSwitch, and an underlay address."""
 
-import subprocess
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from .machine import HERE, Machine
 from .snapshot import Snapshot, snapshot
@@ -70,15 +69,6 @@ class Host(Machine):
 
     def link_up(self) -> None:
         self.underlay.run("ip", "link", "set", self.name, "up")
-
-    def netns(self, container: str) -> str:
-        """The path of a container's network namespace."""
-        path = "{{.NetworkSettings.SandboxKey}}"
-        return self.run("podman", "container", "inspect", f"--format={path}", container).stdout.strip()
-
-    def netns_run(self, container: str, *command: str, **options: Any) -> subprocess.CompletedProcess[str]:
-        """Run a tool of the host inside a container's network namespace."""
-        return self.run("nsenter", f"--net={self.netns(container)}", "--", *command, **options)
 
     def snapshot(self) -> Snapshot:
         """All that a network plugin could leave behind on this host."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from .commands import Commands
 from .errors import CommandError, LabError
 
 HERE = Path(__file__).parent
@@ -78,7 +79,7 @@ class Popen(subprocess.Popen[str]):
 
 
 @dataclass(frozen=True)
-class Machine:
+class Machine(Commands):
     """Its pid 1 holds the namespaces; killing that kills everything in them."""
 
     name: str
@@ -131,18 +132,6 @@ class Machine:
         if check and process.returncode:
             raise CommandError(self.name, command, f"exited with {process.returncode}", stdout, stderr)
         return subprocess.CompletedProcess(command, process.returncode, stdout, stderr)
-
-    def sh(self, script: str, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
-        """Run shell text; it stops at the first command that fails."""
-        return self.run("bash", "-euc", script, "sh", *arguments, **options)
-
-    def write(self, path: str, text: str) -> None:
-        """Write a file, with the directories above it."""
-        self.sh('mkdir -p "$(dirname "$1")"; cat >"$1"', path, input=text)
-
-    def read(self, path: str) -> str:
-        """The text of a file."""
-        return self.run("cat", path).stdout
 
 
 def _kill_and_drain(process: Popen) -> tuple[str, str]:

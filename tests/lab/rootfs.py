@@ -3,7 +3,7 @@
 import os
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from .cache import cached, digest, say
@@ -25,6 +25,7 @@ PACKAGES = (
     *("bats", "jq", "ncat"),  # what netavark's own test suite runs on
 )
 LEFT_OUT = ("/usr/share/man/*", "/usr/share/doc/*", "/usr/share/locale/*", "/usr/share/info/*")
+STORE = "usr/lib/lab/images"  # of the image that all containers are made from
 BUILD_TIMEOUT = 1200.0
 
 
@@ -37,21 +38,25 @@ def rootfs() -> Path:
 
 
 def _build(root: Path) -> None:
-    _need_mmdebstrap()
-    _call(
+    bootstrap(root, PACKAGES, HERE / "customize.sh")
+    build_in(root.parent, str(root), (HERE / "image.sh").read_text(), {root / STORE: f"/{STORE}"})
+
+
+def bootstrap(root: Path, packages: Sequence[str], script: Path) -> None:
+    """Install these packages into an empty directory, and run a script in it."""
+    need("mmdebstrap", "mmdebstrap", "debian-archive-keyring")
+    call(
         # What it mounts, and whatever it runs, is gone when it is interrupted.
         *("unshare", "--mount", "--pid", "--mount-proc", "--fork", "--kill-child", "--"),
         "mmdebstrap",
         "--variant=minbase",
-        f"--include={','.join(PACKAGES)}",
+        f"--include={','.join(packages)}",
         *(f"--dpkgopt=path-exclude={pattern}" for pattern in LEFT_OUT),
         '--aptopt=Acquire::Languages "none"',
-        f"--customize-hook=chroot \"$1\" sh -s <'{HERE / 'customize.sh'}'",
+        f"--customize-hook=chroot \"$1\" sh -s <'{script}'",
         SUITE,
         str(root),
     )
-    store = "/usr/lib/lab/images"
-    build_in(root.parent, str(root), (HERE / "image.sh").read_text(), {root / store[1:]: store})
 
 
 def build_in(
@@ -68,21 +73,23 @@ def build_in(
         start.abort()
 
 
-def _need_mmdebstrap() -> None:
-    if shutil.which("mmdebstrap"):
+def need(program: str, *packages: str) -> None:
+    """Install Debian packages unless their program is there."""
+    if shutil.which(program):
         return
     if not shutil.which("apt-get"):
-        raise LabError("the lab needs mmdebstrap to build its hosts; install it, or use a Debian machine")
-    say("installing mmdebstrap …")
-    install = ("apt-get", "install", "-y", "--no-install-recommends", "mmdebstrap", "debian-archive-keyring")
+        raise LabError(f"the lab needs {program}; install it, or use a Debian machine")
+    say(f"installing {program} …")
+    install = ("apt-get", "install", "-y", "--no-install-recommends", *packages)
     try:
-        _call(*install)
+        call(*install)
     except LabError:  # the package lists may be missing or old
-        _call("apt-get", "update")
-        _call(*install)
+        call("apt-get", "update")
+        call(*install)
 
 
-def _call(*command: str) -> None:
+def call(*command: str) -> None:
+    """Run a step of a build; what it says is shown if it fails."""
     result = subprocess.run(
         command,
         stdin=subprocess.DEVNULL,
