@@ -15,7 +15,7 @@ demo: ## watch containers on three hosts talk to each other
 	@$(PYTHON) -m tests.demo
 
 .PHONY: test
-test: lint unit sandbox package-test e2e reliability ## run every test
+test: lint unit sandbox package-test e2e reliability vm-test ## run every test
 
 .PHONY: lint
 lint: $(VENV)/ready ## ruff and mypy --strict
@@ -44,6 +44,14 @@ reliability: $(VENV)/ready ## faults everywhere: nothing leaks; writes docs/reli
 .PHONY: storm
 storm: $(VENV)/ready ## the long form of two of these: ten minutes of kills on three hosts, 2,000 attaches
 	$(RUN) -m pytest -q --long tests/reliability/test_storm.py tests/reliability/test_flat.py
+
+.PHONY: vm-test
+vm-test: $(VENV)/ready ## the package on virtual machines with kernel and systemd, through reboots and upgrades
+	$(RUN) -m pytest -q tests/vm
+
+.PHONY: vm-bench
+vm-bench: $(VENV)/ready ## what the path of a packet costs, in instructions of a kernel
+	$(RUN) -m tests.bench datapath
 
 .PHONY: bench
 bench: $(VENV)/ready ## time of an attach beside netavark's own bridge
