@@ -7,10 +7,10 @@ from pathlib import Path
 
 from tests.lab import Lab
 
-from . import attach, endurance, engine, growth
+from . import attach, datapath, endurance, engine, growth
 
 REPORT = Path(__file__).parents[2] / "docs" / "performance.md"
-PARTS = {"attach": attach, "growth": growth, "engine": engine, "endurance": endurance}
+PARTS = {"attach": attach, "growth": growth, "engine": engine, "endurance": endurance, "datapath": datapath}
 
 
 def main(names: list[str]) -> int:
