@@ -33,6 +33,10 @@ wait=/etc/systemd/system/systemd-networkd-wait-online.service.d
 mkdir -p /etc/systemd/system.conf.d /etc/systemd/journald.conf.d $wait
 printf '[Service]\nExecStart=\nExecStart=/usr/lib/systemd/systemd-networkd-wait-online --timeout=900\n' >$wait/slow.conf
 printf '[Manager]\nDefaultTimeoutStartSec=15min\nDefaultTimeoutStopSec=15min\n' >/etc/systemd/system.conf.d/slow.conf
+# An attach gives up after ten seconds. Quadlet's containers try again by themselves.
+again=/etc/systemd/system/podman-restart.service.d
+mkdir -p $again
+printf '[Service]\nRestart=on-failure\nRestartSec=5\n' >$again/slow.conf
 printf '[Journal]\nStorage=persistent\n' >/etc/systemd/journald.conf.d/keep.conf
 
 # A tenth of a second each on hardware; here the first attach would spend its ten seconds on loading them.

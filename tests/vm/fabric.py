@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from netavark_geneve import __version__
+from tests.e2e.wire import wait_until
 from tests.lab.topology import CHECKOUT
 
-from .machine import VirtualMachine, each
+from .machine import TIMEOUT, VirtualMachine, each
 
 QUADLETS = Path(__file__).parent / "quadlets"
 CONFIG = "/etc/netavark-geneve/fabric.toml"
@@ -64,10 +65,16 @@ def deploy(running: Sequence[VirtualMachine]) -> None:
         machine.write(CONFIG, f"hosts = {hosts}\n")
         for path in QUADLETS.iterdir():
             machine.write(f"/etc/containers/systemd/{path.name}", path.read_text(encoding="utf-8"))
-        machine.sh("systemctl daemon-reload; systemctl start web.service; systemctl enable -q podman-restart.service")
+        machine.sh("systemctl daemon-reload; systemctl start --no-block web.service")
+        machine.run("systemctl", "enable", "-q", "podman-restart.service")
+        wait_until(lambda: is_active(machine, "web.service"), "the web server to run", TIMEOUT)
         machine.run("podman", "run", "-d", "--restart=always", "--name=db", "--network=net1", IMAGE, *ECHO)
 
     each(running, one)
+
+
+def is_active(machine: VirtualMachine, unit: str) -> bool:
+    return machine.run("systemctl", "is-active", unit, check=False).stdout == "active\n"
 
 
 def container(machine: VirtualMachine, name: str) -> Container:

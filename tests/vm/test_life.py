@@ -20,6 +20,7 @@ from .fabric import (
     containers,
     install,
     interfaces,
+    is_active,
     started,
     unreachable,
 )
@@ -47,7 +48,7 @@ def test_the_package_brings_plugin_and_units(pair: Sequence[VirtualMachine]) -> 
     for machine in pair:
         assert "geneve-ovs" in machine.run("podman", "info", "--format={{.Plugins.Network}}").stdout
         assert machine.run("systemctl", "is-enabled", *UNITS).stdout.split() == ["enabled"] * len(UNITS)
-        assert machine.run("systemctl", "is-active", UNITS[0]).stdout.strip() == "active"
+        assert is_active(machine, UNITS[0])
 
 
 def test_containers_talk_over_the_kernels_datapath(pair: Sequence[VirtualMachine]) -> None:
@@ -189,7 +190,7 @@ def conversation(client: Container, server: Container) -> Iterator[tuple[Callabl
         machine.run("systemd-run", "-q", f"--unit={unit}", output, *enter, *command)
 
     def echoes() -> int:
-        assert machine.run("systemctl", "is-active", "talk", check=False).stdout == "active\n"
+        assert is_active(machine, "talk")
         return int(machine.sh("wc -l </run/talk").stdout)
 
     def lost() -> int:
