@@ -2,11 +2,12 @@
 """What is set of a container's interface inside its namespace by files and ioctls; by netlink links.py sees to it."""
 
 import ctypes
+import errno
 import os
 from contextlib import closing
 from pathlib import Path
 
-from pyroute2.ethtool.ioctl import ETHTOOL_STXCSUM, EthtoolValue, IoctlEthtool, NotSupportedError
+from pyroute2.ethtool.ioctl import ETHTOOL_STXCSUM, EthtoolError, EthtoolValue, IoctlEthtool, NoSuchDevice
 
 from .errors import GeneveError
 from .model import Veth
@@ -59,6 +60,7 @@ def _disable_checksum_offload(interface: str) -> None:
             # By features it would take the names of all of them, and so ten times as long.
             tool.ifreq.value = ctypes.pointer(EthtoolValue(cmd=ETHTOOL_STXCSUM, data=0))
             tool.ioctl()
-    except (OSError, NotSupportedError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
+    except (OSError, EthtoolError) as error:  # the library's own say no more than the name
+        number = errno.ENODEV if isinstance(error, NoSuchDevice) else getattr(error, "errno", errno.EOPNOTSUPP)
+        reason = os.strerror(number)
         raise GeneveError(f"cannot turn off transmit checksum offload of {interface}: {reason}") from error
