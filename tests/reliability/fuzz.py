@@ -16,6 +16,7 @@ from typing import Any
 
 from pyroute2 import IPRoute
 
+from netavark_geneve import ovsdb
 from netavark_geneve.options import KNOWN
 from tests.unit.frontend import judged, said_by_main
 from tests.unit.makers import network_json, port_json, request_json
@@ -142,6 +143,7 @@ MUTATIONS: tuple[Mutation, ...] = (_replaced, _replaced, _dropped, _swapped, _wi
 
 if __name__ == "__main__":
     os.environ["OVS_RUNDIR"] = "/nonexistent"
+    ovsdb.RESTART = 0.0  # no server comes back there
     with IPRoute() as ipr:  # the host that the requests are about
         ipr.addr("add", index=1, address="192.168.0.10", prefixlen=24)
     main(int(sys.argv[1]), int(sys.argv[2]))
