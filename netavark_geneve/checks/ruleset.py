@@ -33,6 +33,7 @@ class Packet:
     source: Address
     destination: Address
     port: int
+    state: str = "new"  # to conntrack
 
 
 @dataclass(frozen=True)
@@ -188,7 +189,7 @@ class _Walk:
             ("meta", "nfproto"): frozenset({f"ipv{version}"}),
             ("meta", "protocol"): frozenset({"ip" if version == 4 else "ip6"}),
             ("meta", "pkttype"): frozenset({"host", "unicast"}),
-            ("ct", "state"): frozenset({"new"}),
+            ("ct", "state"): frozenset({self._packet.state}),
             ("ct", "status"): frozenset(),
             ("ct", "direction"): frozenset({"original"}),
         }

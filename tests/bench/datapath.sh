@@ -50,12 +50,12 @@ guest() {
     on "$1" ip -netns "$2" link set lo up
 }
 
-# Attached by hand to a Linux bridge. usage: plug HOST NAME BRIDGE ADDRESS
+# Attached to a Linux bridge, with the settings that netavark's driver makes. usage: plug HOST NAME BRIDGE ADDRESS
 plug() {
     guest "$1" "$2"
     on "$1" ip link add "$2" mtu 1450 type veth peer name eth0 mtu 1450 netns "$2"
     on "$1" ip link set "$2" master "$3" addrgenmode none up
-    on "$1" nsenter --net="/run/netns/$2" sysctl -qw net.ipv6.conf.all.disable_ipv6=1
+    on "$1" nsenter --net="/run/netns/$2" sysctl -qw net.ipv6.conf.all.disable_ipv6=1 net.ipv4.conf.eth0.rp_filter=2
     on "$1" ip -netns "$2" address add "$4/24" dev eth0
     on "$1" ip -netns "$2" link set eth0 up
 }
