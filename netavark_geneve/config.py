@@ -5,9 +5,9 @@ import os
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from pathlib import Path
 from typing import Any
 
+from . import files
 from .errors import GeneveError
 
 DEFAULT_PATH = "/etc/netavark-geneve/fabric.toml"
@@ -37,13 +37,13 @@ def load(environ: Mapping[str, str]) -> Fabric:
     named = environ.get(PATH_VARIABLE)
     if named:
         return read(os.path.abspath(named))
-    return read(DEFAULT_PATH) if Path(DEFAULT_PATH).exists() else Fabric()
+    return read(DEFAULT_PATH) if os.path.exists(DEFAULT_PATH) else Fabric()
 
 
 def read(path: str) -> Fabric:
     """Read and check one fabric.toml. Raises GeneveError naming the file and the key."""
     try:
-        table = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        table = tomllib.loads(files.read(path))
     except OSError as error:
         raise GeneveError(
             f"cannot read {path}: {error.strerror}; it must be there, the same as on the other hosts"

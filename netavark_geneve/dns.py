@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from . import files
 from .addresses import Address
 from .errors import Deadline, GeneveError
 from .found import Line
@@ -226,7 +227,7 @@ def _files() -> list[Path]:
 def _read(path: Path) -> list[str]:
     """The lines of a network's file; none when there is no file."""
     try:
-        return path.read_text(encoding="utf-8").split("\n")[:-1]
+        return files.read(path).split("\n")[:-1]
     except FileNotFoundError:
         return []
 
@@ -238,7 +239,7 @@ def _new() -> Path:
 def _write(path: Path, lines: Sequence[str]) -> None:
     """Whole or not at all: aardvark-dns may be reading."""
     new = _new()
-    new.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    files.create(new, "".join(f"{line}\n" for line in lines))
     new.replace(path)
 
 
@@ -309,16 +310,15 @@ def _find_instance() -> int | None:
     Zero and negative numbers are many processes to kill(2), -1 all of them: they are no process here.
     """
     try:
-        text = (DIRECTORY / PID_FILE).read_text(encoding="ascii")
+        text = files.read(DIRECTORY / PID_FILE)
     except (FileNotFoundError, UnicodeDecodeError):
         return None
-    pid = int(text) if re.fullmatch(r"[1-9][0-9]{0,8}", text) else None
-    return pid if pid is not None and _is_instance(pid) else None
+    return int(text) if re.fullmatch(r"[1-9][0-9]{0,8}", text) and _is_instance(int(text)) else None
 
 
 def _is_instance(pid: int) -> bool:
     try:
-        arguments = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        arguments = files.read_bytes(f"/proc/{pid}/cmdline").split(b"\0")
     except OSError:
         return False
     return os.path.basename(arguments[0]) == PROGRAM.encode() and arguments[1:3] == [b"--config", bytes(DIRECTORY)]

@@ -5,10 +5,10 @@ import ctypes
 import errno
 import os
 from contextlib import closing
-from pathlib import Path
 
 from pyroute2.ethtool.ioctl import ETHTOOL_STXCSUM, EthtoolError, EthtoolValue, IoctlEthtool, NoSuchDevice
 
+from . import files
 from .errors import GeneveError
 from .model import Veth
 
@@ -32,11 +32,7 @@ def enable_ipv6(veth: Veth) -> None:
 def _write_sysctl(veth: Veth, path: str, value: str) -> None:
     file = f"/proc/sys/net/{path.format(veth.interface)}"
     try:
-        descriptor = os.open(file, os.O_WRONLY | os.O_CLOEXEC)
-        try:
-            os.write(descriptor, value.encode())
-        finally:
-            os.close(descriptor)
+        files.write(file, value)
     except FileNotFoundError as error:
         # A kernel without IPv6 has nothing to be quietened.
         if veth.ipv6:
@@ -48,7 +44,7 @@ def _write_sysctl(veth: Veth, path: str, value: str) -> None:
 
 def _has(file: str, value: str) -> bool:
     try:
-        return Path(file).read_text(encoding="ascii").strip() == value
+        return files.read(file).strip() == value
     except OSError:
         return False
 

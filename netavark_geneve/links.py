@@ -12,14 +12,13 @@ import socket
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import Any
 
 from pyroute2.iproute import IPRoute
 from pyroute2.netlink.exceptions import NetlinkDumpInterrupted, NetlinkError
 from pyroute2.netns import setns
 
-from . import interior, naming
+from . import files, interior, naming
 from .addresses import Interface
 from .addresses import Network as IPNetwork
 from .errors import GeneveError, failing_to
@@ -299,7 +298,7 @@ def find_link(name: str) -> int | None:
 def is_up(name: str) -> bool:
     """Whether the interface is there and up."""
     try:
-        return bool(int(Path("/sys/class/net", name, "flags").read_text(encoding="ascii"), 16) & IFF_UP)
+        return bool(int(files.read(f"/sys/class/net/{name}/flags"), 16) & IFF_UP)
     except OSError:
         return False
 

@@ -2,9 +2,11 @@
 """Tell root on the host from root in a user namespace, which cannot reach the host's Open vSwitch."""
 
 import os
-from pathlib import Path
 
+from . import files
 from .errors import GeneveError, failing_to
+
+UID_MAP = "/proc/self/uid_map"
 
 
 def check_root() -> None:
@@ -18,6 +20,5 @@ def check_root() -> None:
 
 def _is_initial_user_namespace() -> bool:
     """user_namespaces(7): only there all uids are what they are outside."""
-    path = Path("/proc/self/uid_map")
-    with failing_to(f"read {path}"):
-        return path.read_text(encoding="ascii").split() == ["0", "0", str(2**32 - 1)]
+    with failing_to(f"read {UID_MAP}"):
+        return files.read(UID_MAP).split() == ["0", "0", str(2**32 - 1)]

@@ -11,10 +11,12 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from . import files
 from .errors import GeneveError, failing_to
 from .found import Settings
 from .model import Gateway
 
+KERNEL = "/proc/sys"
 DIRECTORY = "/run/sysctl.d"
 PREFIX = "10-geneve-ovs-"
 _NAME = re.compile(rf"{PREFIX}(?P<bridge>.+)\.(?:conf|(?P<writer>[0-9]+))")
@@ -38,10 +40,10 @@ def apply(gateway: Gateway, *, localhost: bool) -> None:
     if localhost:
         settings[f"net/ipv4/conf/{gateway.bridge}/route_localnet"] = "1"
     for key, value in settings.items():
-        file = Path("/proc/sys", key)
+        file = f"{KERNEL}/{key}"
         try:
-            if file.read_text(encoding="ascii").strip() != value:
-                file.write_text(value, encoding="ascii")
+            if files.read(file).strip() != value:
+                files.write(file, value)
         except OSError as error:
             raise GeneveError(f"cannot set {file} to {value}: {error.strerror}") from error
 
@@ -55,7 +57,7 @@ def find_settings(gateway: Gateway) -> tuple[tuple[str, str, str], ...]:
 def read(key: str) -> str:
     """A setting of the kernel; "none" where there is none."""
     try:
-        return Path("/proc/sys", key).read_text(encoding="ascii").strip()
+        return files.read(f"{KERNEL}/{key}").strip()
     except OSError:
         return "none"
 
@@ -138,9 +140,9 @@ def _runs(writer: str) -> bool:
 
 def boot_id() -> str:
     """It tells this run of the kernel from any other: proc(5)."""
-    path = Path("/proc/sys", "kernel/random/boot_id")
+    path = f"{KERNEL}/kernel/random/boot_id"
     with failing_to(f"read {path}"):
-        return path.read_text(encoding="ascii").strip()
+        return files.read(path).strip()
 
 
 def _settings(gateway: Gateway) -> dict[str, str]:

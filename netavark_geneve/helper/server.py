@@ -150,7 +150,10 @@ def _handle(arguments: list[str], request: bytes, environ: Mapping[str, str], ke
     """The reply, and what the caller's user is told besides."""
     messages: list[str] = []
     _messages.set(messages)
-    _level.set(level_from_environment(environ))
+    level = level_from_environment(environ)
+    _level.set(level)
+    if level < logger.getEffectiveLevel():  # until somebody wants to know this much, nobody pays for it
+        logger.setLevel(level)
     try:
         reply = handle(arguments, request, environ, kept)
     except GeneveError as error:
@@ -222,7 +225,6 @@ def _messages_to_callers() -> Iterator[None]:
     handler = Handler()
     handler.setFormatter(logging.Formatter(FORMAT))
     logger.handlers[:] = [handler]
-    logger.setLevel(logging.DEBUG)
     try:
         yield
     finally:

@@ -41,7 +41,7 @@ LAYERS = {
     ),
     "wrap": ("nftables", "ovsdb", "interior", "programs"),
     "vocabulary": ("model", "found", "options", "tags", "addresses", "naming", "config", "schema", "checks.finding"),
-    "floor": ("errors", "log", "rootless", "lean", "helper.wire"),
+    "floor": ("errors", "log", "files", "rootless", "lean", "helper.wire"),
 }
 DEPTH = {module: depth for depth, modules in enumerate(LAYERS.values()) for module in modules}
 INDEPENDENT = (

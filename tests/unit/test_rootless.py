@@ -13,7 +13,7 @@ from .makers import refused
 def uid_map(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """Stands for /proc/self/uid_map, of a process whose effective user is 0."""
     file = tmp_path / "uid_map"
-    monkeypatch.setattr(rootless, "Path", lambda path: {"/proc/self/uid_map": file}[path])
+    monkeypatch.setattr(rootless, "UID_MAP", str(file))
     monkeypatch.setattr("os.geteuid", lambda: 0)
     return file
 

@@ -50,12 +50,7 @@ class Kernel:
 def kernel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Kernel:
     made = Kernel(tmp_path / "proc", KEYS)
     monkeypatch.setattr(sysctls, "DIRECTORY", str(tmp_path / "sysctl.d"))
-    roots = {"/proc/sys": str(made.root)}
-
-    def path(first: str, *rest: str) -> Path:
-        return Path(roots.get(first, first), *rest)
-
-    monkeypatch.setattr(sysctls, "Path", path)
+    monkeypatch.setattr(sysctls, "KERNEL", str(made.root))
     return made
 
 
