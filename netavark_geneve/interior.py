@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is set of a container's interface inside its namespace by files and ioctls; by netlink links.py sees to it."""
 
-import ctypes
-import errno
-import os
-from contextlib import closing
-
-from pyroute2.ethtool.ioctl import ETHTOOL_STXCSUM, EthtoolError, EthtoolValue, IoctlEthtool, NoSuchDevice
+import fcntl
+import socket
+import struct
+from array import array
 
 from . import files
-from .errors import GeneveError
+from .errors import GeneveError, failing_to
 from .model import Veth
+
+_SIOCETHTOOL, _ETHTOOL_STXCSUM = 0x8946, 0x17  # linux/sockios.h, linux/ethtool.h
 
 
 def prepare(veth: Veth) -> None:
@@ -50,13 +50,11 @@ def _has(file: str, value: str) -> bool:
 
 
 def _disable_checksum_offload(interface: str) -> None:
-    """Have the kernel compute every checksum itself before a packet leaves."""
-    try:
-        with closing(IoctlEthtool(interface)) as tool:
-            # By features it would take the names of all of them, and so ten times as long.
-            tool.ifreq.value = ctypes.pointer(EthtoolValue(cmd=ETHTOOL_STXCSUM, data=0))
-            tool.ioctl()
-    except (OSError, EthtoolError) as error:  # the library's own say no more than the name
-        number = errno.ENODEV if isinstance(error, NoSuchDevice) else getattr(error, "errno", errno.EOPNOTSUPP)
-        reason = os.strerror(number)
-        raise GeneveError(f"cannot turn off transmit checksum offload of {interface}: {reason}") from error
+    """Have the kernel compute every checksum itself before a packet leaves: ethtool's "tx off"."""
+    value = array("I", (_ETHTOOL_STXCSUM, 0))  # struct ethtool_value
+    request = struct.pack("16sP", interface.encode(), value.buffer_info()[0])  # struct ifreq
+    with (
+        failing_to(f"turn off transmit checksum offload of {interface}"),
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as kernel,
+    ):
+        fcntl.ioctl(kernel, _SIOCETHTOOL, request)

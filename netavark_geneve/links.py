@@ -1,42 +1,34 @@
 # SPDX-License-Identifier: Apache-2.0
 """The kernel's side of an attach: network namespaces, the veth pair, addresses, routes, sysctls.
 
-The only module that changes links. pyroute2's own `IPRoute(netns=…)` is not used: it forks a child, and
-creates the namespace when it is missing.
+The only module that changes links. A namespace is entered by setns(2): pyroute2's `IPRoute(netns=…)` forks a child,
+and creates the namespace when it is missing.
 """
 
 import errno
 import ipaddress
 import os
 import socket
+import sys
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any
 
-from pyroute2.iproute import IPRoute
-from pyroute2.netlink.exceptions import NetlinkDumpInterrupted, NetlinkError
-from pyroute2.netns import setns
-
-from . import files, interior, naming
+from . import files, interior
 from .addresses import Interface
 from .addresses import Network as IPNetwork
 from .errors import GeneveError, failing_to
-from .found import Link, Owner
 from .model import Bridge, Route, Veth
+from .netlink import IFF_NOARP, IFF_PROMISC, IFF_UP, Kernel
+
+if sys.version_info >= (3, 12):
+    setns = os.setns
+else:
+    from pyroute2.netns import setns
 
 ROUTE_METRIC = 100  # netavark's default
 IFA_F_NODAD = 0x02  # linux/if_addr.h: use the address at once; Podman's IPAM saw to its uniqueness
-_FAMILY = {4: socket.AF_INET, 6: socket.AF_INET6}
-
-# IN6_ADDR_GEN_MODE_NONE (linux/if_link.h). A link-local address on a switch port serves nobody, and its
-# routes, router solicitations and MLD reports cost the switch more than the container's own traffic.
-_NO_IPV6_ADDRESS = {"attrs": [("AF_INET6", {"attrs": [("IFLA_INET6_ADDR_GEN_MODE", 1)]})]}
-
 POLL = 0.0005  # seconds between two looks at whether an interface has vanished
-DUMPS = 50  # attempts to list all links of a host where they come and go; each takes a millisecond for ten of them
-TAP = "tun"  # what the kernel calls them
-IFF_UP, IFF_NOARP, IFF_PROMISC = 0x01, 0x80, 0x100  # linux/if.h
 
 
 @contextmanager
@@ -84,9 +76,9 @@ def ensure_name_free(veth: Veth) -> None:
     index = find_link(veth.name)
     if index is None:
         return
-    with _kernel() as ipr, _netlink(f"look at {veth.name}"):
-        alias = ipr.get_links(index)[0].get_attr("IFLA_IFALIAS")
-    if alias != veth.alias:
+    from . import linklist
+
+    if linklist.find_alias(index, veth.name) != veth.alias:
         raise GeneveError(f"this host already has an interface {veth.name}; choose another host_interface_name")
     remove_link(veth.name)
 
@@ -97,20 +89,20 @@ def create_veth(veth: Veth, netns: int) -> None:
     So the pair goes with the namespace, whatever becomes of us. The host's end says whose it is, and is down: the
     pair has no carrier.
     """
-    with _kernel() as ipr:
+    born = _first_name(veth)
+    with _kernel() as kernel:
         with _netlink(f"create the veth pair {veth.name} and {veth.interface}"):
             try:
-                _add_pair(ipr, veth, netns)
-            except NetlinkError as error:
+                kernel.add_veth(born, veth.mtu, veth.interface, veth.mac, netns)
+            except FileExistsError:
                 # The container has the interface already: from an attempt that was killed, or somebody else's.
-                if error.code != errno.EEXIST or not remove_left(veth.alias, veth.stem):
+                if not remove_left(veth.alias, veth.stem):
                     raise
-                _add_pair(ipr, veth, netns)
+                kernel.add_veth(born, veth.mtu, veth.interface, veth.mac, netns)
         with _netlink(f"set up {veth.name}"):
-            born = _first_name(veth)
             # The kernel takes no alias when it makes a link. A name that tells nothing comes with the alias.
-            rename = {} if born == veth.name else {"ifname": veth.name}
-            _quieten(ipr, socket.if_nametoindex(born), {"IFLA_IFALIAS": veth.alias, **rename})
+            name = None if born == veth.name else veth.name
+            _quieten(kernel, socket.if_nametoindex(born), name, veth.alias)
 
 
 def connect_veth(veth: Veth) -> None:
@@ -119,8 +111,8 @@ def connect_veth(veth: Veth) -> None:
     # answer the container for all of the host's addresses, past the switch. Promiscuous, since that
     # datapath makes it so otherwise, and ovs-vswitchd goes through all of its ports with every change.
     userspace = 0 if veth.checksum_offload else IFF_PROMISC
-    with _kernel() as ipr, _netlink(f"set up {veth.name}"):
-        _set_flags(ipr, socket.if_nametoindex(veth.name), IFF_UP | IFF_NOARP | userspace)
+    with _kernel() as kernel, _netlink(f"set up {veth.name}"):
+        kernel.set_flags(socket.if_nametoindex(veth.name), IFF_UP | IFF_NOARP | userspace)
 
 
 def address_container(veth: Veth) -> None:
@@ -128,24 +120,26 @@ def address_container(veth: Veth) -> None:
     if veth.ipv6:
         interior.enable_ipv6(veth)
     index = socket.if_nametoindex(veth.interface)
-    with _kernel() as ipr:
+    with _kernel() as kernel:
         for address in veth.addresses:
             with _netlink(f"add address {address} to {veth.interface} in the container"):
-                _add_address(ipr, index, address)
+                _add_address(kernel, index, address)
         networks = [address.network for address in veth.addresses]
         for route in veth.routes:
             way = route.kind if route.gateway is None else f"by {route.gateway}"
-            with _netlink(f"add the route to {route.destination} {way} in the container"), _ignoring(errno.EEXIST):
-                _change_route(ipr, "append", route, index if _is_on_link(route, networks) else None)
+            by = index if _is_on_link(route, networks) else None
+            with _netlink(f"add the route to {route.destination} {way} in the container"), suppress(FileExistsError):
+                # Not "add": a container on two networks has two default routes of one metric; the first is used.
+                kernel.append_route(route.destination, route.kind, route.gateway, _metric(route), by)
 
 
 def remove_routes(routes: Iterable[Route], networks: Sequence[IPNetwork]) -> None:
     """Delete the routes that do not go with an interface on these networks; runs inside the container's namespace."""
-    with _kernel() as ipr:
+    with _kernel() as kernel:
         for route in routes:
             if not _is_on_link(route, networks):
                 with _netlink(f"delete the route to {route.destination} in the container"), _ignoring(errno.ESRCH):
-                    _change_route(ipr, "del", route, None)
+                    kernel.delete_route(route.destination, route.kind, route.gateway, _metric(route))
 
 
 def configure_bridge(bridge: Bridge) -> None:
@@ -155,18 +149,18 @@ def configure_bridge(bridge: Bridge) -> None:
     index = find_link(bridge.name)
     if index is None:
         raise GeneveError(f"ovs-vswitchd made no interface {bridge.name}; see its log")
-    with _kernel() as ipr:
+    with _kernel() as kernel:
         # ovs-vswitchd goes through all of its ports whenever a link of the host changes, if only in name.
         if not is_up(bridge.name):
             with _netlink(f"set up bridge {bridge.name}"):
-                _quieten(ipr, index, {})
-                _set_flags(ipr, index, IFF_UP)
+                _quieten(kernel, index)
+                kernel.set_flags(index, IFF_UP)
         if bridge.vrf is not None:
             with _netlink(f"put bridge {bridge.name} into VRF {bridge.vrf}"):
-                ipr.link("set", index=index, master=_find_vrf(ipr, bridge.vrf))
+                kernel.set_master(index, _find_vrf(bridge.vrf))
         for address in _with_link_local(bridge):
-            with _netlink(f"add gateway {address} to bridge {bridge.name}"), _ignoring(errno.EEXIST):
-                _add_address(ipr, index, address)
+            with _netlink(f"add gateway {address} to bridge {bridge.name}"), suppress(FileExistsError):
+                _add_address(kernel, index, address)
 
 
 def remove_link(name: str) -> None:
@@ -178,8 +172,8 @@ def remove_link(name: str) -> None:
 
 def remove_found(index: int, name: str) -> None:
     """Delete this very interface: one that came after it under its `name` has another index. Gone is fine."""
-    with _kernel() as ipr, _netlink(f"delete {name}"), _ignoring(errno.ENODEV):
-        ipr.link("del", index=index)
+    with _kernel() as kernel, _netlink(f"delete {name}"), _ignoring(errno.ENODEV):
+        kernel.delete_link(index)
 
 
 def make_vanish(name: str) -> None:
@@ -219,53 +213,22 @@ def _with_link_local(bridge: Bridge) -> tuple[Interface, ...]:
     return (*bridge.addresses, ipaddress.IPv6Interface((b"\xfe\x80" + bytes(6) + identifier, 64)))
 
 
-def _find_vrf(ipr: IPRoute, name: str) -> int:
+def _find_vrf(name: str) -> int:
+    from . import linklist
+
     index = find_link(name)
-    if index is None or _kind_of(ipr.get_links(index)[0]) != "vrf":
+    if index is None or linklist.find_kind(index, name) != "vrf":
         raise GeneveError(f"{name} is no VRF of this host; make it first (ip link add {name} type vrf table NUMBER)")
     return index
 
 
-def find_all(names: Iterable[str]) -> tuple[Link, ...]:
-    """The veths of all containers, those of these `names` for sure, and every tap, whosever it is."""
-    with _kernel() as ipr, _netlink("list the host's interfaces"):
-        found = {link.get_attr("IFLA_IFNAME"): link for link in _all(ipr)}
-        # Before Linux 6.9 the list lacks an interface when another one goes just then.
-        for name, index in [(name, find_link(name)) for name in names if name not in found]:
-            if index is not None:
-                with _ignoring(errno.ENODEV):
-                    found[name] = ipr.get_links(index)[0]
-    links = [Link(link["index"], name, _kind_of(link) or "", _owner(link)) for name, link in found.items()]
-    return tuple(link for link in links if link.kind == TAP or (link.kind == "veth" and link.owner))
-
-
-def _all(ipr: IPRoute) -> list[Any]:
-    """Every link of the host. One that comes or goes meanwhile interrupts the list, which is then asked for again."""
-    for _ in range(DUMPS):
-        with suppress(NetlinkDumpInterrupted):
-            return list(ipr.get_links())
-    return list(ipr.get_links())
-
-
-def _owner(link: Any) -> Owner | None:
-    parts = naming.alias_parts(link.get_attr("IFLA_IFALIAS") or "")
-    return parts and Owner(*parts)
-
-
-def _kind_of(link: Any) -> str | None:
-    """As `ip -details link` shows it."""
-    info = link.get_attr("IFLA_LINKINFO")
-    return None if info is None else str(info.get_attr("IFLA_INFO_KIND"))
-
-
 def remove_tap(name: str) -> None:
     """Delete what ovs-vswitchd left of a bridge's interface under the userspace datapath; nothing of another kind."""
+    from . import linklist
+
     index = find_link(name)
-    if index is None:
-        return
-    with _kernel() as ipr, _netlink(f"delete {name}"), _ignoring(errno.ENODEV):
-        if _kind_of(ipr.get_links(index)[0]) == TAP:
-            ipr.link("del", index=index)
+    if index is not None and linklist.find_kind(index, name) == linklist.TAP:
+        remove_found(index, name)
 
 
 def remove_veth(veth: Veth) -> None:
@@ -279,8 +242,9 @@ def remove_left(alias: str, stem: str) -> bool:
 
     It has the alias or, when the attempt was killed before it could say so, none and a name with this stem.
     """
-    with _kernel() as ipr, _netlink("list the host's interfaces"):
-        known = {link.get_attr("IFLA_IFNAME"): link.get_attr("IFLA_IFALIAS") for link in _all(ipr)}
+    from . import linklist
+
+    known = linklist.find_aliases()
     left = [name for name, own in known.items() if own == alias or (own is None and name.startswith(stem))]
     for name in left:
         remove_link(name)
@@ -303,51 +267,28 @@ def is_up(name: str) -> bool:
         return False
 
 
-def _add_pair(ipr: IPRoute, veth: Veth, netns: int) -> None:
-    peer = {"ifname": _first_name(veth), "mtu": veth.mtu}
-    own = {"ifname": veth.interface, "net_ns_fd": netns, "address": veth.mac, "mtu": veth.mtu}
-    ipr.link("add", kind="veth", peer=peer, state="up", **own)
-
-
 def _first_name(veth: Veth) -> str:
     """Under which it is made: one by which it is found, also when the name that it is to have says nothing."""
     return veth.name if veth.name.startswith(veth.stem) else veth.stem
 
 
-def _quieten(ipr: IPRoute, index: int, changes: Mapping[str, object]) -> None:
-    """Tell the kernel to give the interface, which is still down, no IPv6 address; and make these `changes`."""
+def _quieten(kernel: Kernel, index: int, name: str | None = None, alias: str | None = None) -> None:
+    """Tell the kernel to give the interface, which is still down, no IPv6 address; and what it is called.
+
+    A link-local address on a switch port serves nobody, and its routes, router solicitations and MLD reports cost
+    the switch more than the container's own traffic.
+    """
     try:
-        ipr.link("set", index=index, IFLA_AF_SPEC=_NO_IPV6_ADDRESS, **changes)
-    except NetlinkError as error:
-        # Refused where there is no IPv6, because the MTU is under 1280 or the kernel has none: quiet anyway.
-        if error.code != errno.EAFNOSUPPORT:
+        kernel.describe(index, name=name, alias=alias, has_ipv6=False)
+    except OSError as error:
+        # Refused where there is no IPv6: quiet anyway.
+        if error.errno != errno.EAFNOSUPPORT:
             raise
-        ipr.link("set", index=index, **changes)
+        kernel.describe(index, name=name, alias=alias, has_ipv6=True)
 
 
-def _set_flags(ipr: IPRoute, index: int, flags: int) -> None:
-    ipr.link("set", index=index, flags=flags, change=flags)
-
-
-def _add_address(ipr: IPRoute, index: int, address: Interface) -> None:
-    if address.version == 4:
-        broadcast = str(address.network.broadcast_address)
-        ipr.addr(
-            "add",
-            index=index,
-            address=str(address.ip),
-            prefixlen=address.network.prefixlen,
-            broadcast=broadcast,
-        )
-    else:
-        ipr.addr(
-            "add",
-            index=index,
-            address=str(address.ip),
-            prefixlen=address.network.prefixlen,
-            family=socket.AF_INET6,
-            flags=IFA_F_NODAD,
-        )
+def _add_address(kernel: Kernel, index: int, address: Interface) -> None:
+    kernel.add_address(index, address, IFA_F_NODAD if address.version == 6 else 0)
 
 
 def _is_on_link(route: Route, networks: Sequence[IPNetwork]) -> bool:
@@ -355,45 +296,35 @@ def _is_on_link(route: Route, networks: Sequence[IPNetwork]) -> bool:
     return route.gateway is not None and any(route.gateway in network for network in networks)
 
 
-def _change_route(ipr: IPRoute, verb: str, route: Route, index: int | None) -> None:
-    way = {"type": route.kind} if route.gateway is None else {"gateway": str(route.gateway)}
-    ipr.route(
-        # Not "add" for a new one: a container on two networks has two default routes of one metric; the first is used.
-        verb,
-        dst=str(route.destination),
-        priority=ROUTE_METRIC if route.metric is None else route.metric,
-        family=_FAMILY[route.destination.version],
-        **way,
-        **({} if index is None else {"oif": index}),
-    )
+def _metric(route: Route) -> int:
+    return ROUTE_METRIC if route.metric is None else route.metric
 
 
 @contextmanager
-def _kernel() -> Iterator[IPRoute]:
+def _kernel() -> Iterator[Kernel]:
     """A connection to the kernel of the current namespace."""
     with failing_to("open a netlink socket"):
-        ipr = IPRoute()
-    with ipr:
-        yield ipr
+        kernel = Kernel()
+    with kernel:
+        yield kernel
 
 
 @contextmanager
 def _netlink(step: str) -> Iterator[None]:
     """Turn what the kernel says into a sentence that names the step."""
     try:
-        with failing_to(step):
-            yield
-    except NetlinkError as error:
-        if error.code == errno.EEXIST:
-            raise GeneveError(f"cannot {step}: that name or address is already taken there; choose another") from error
-        hint = "; is IPv6 enabled on this interface and in the kernel?" if error.code == errno.EACCES else ""
-        raise GeneveError(f"cannot {step}: {os.strerror(error.code)}{hint}") from error
+        yield
+    except FileExistsError as error:
+        raise GeneveError(f"cannot {step}: that name or address is already taken there; choose another") from error
+    except OSError as error:
+        hint = "; is IPv6 enabled on this interface and in the kernel?" if error.errno == errno.EACCES else ""
+        raise GeneveError(f"cannot {step}: {error.strerror or error}{hint}") from error
 
 
 @contextmanager
 def _ignoring(code: int) -> Iterator[None]:
     try:
         yield
-    except NetlinkError as error:
-        if error.code != code:
+    except OSError as error:
+        if error.errno != code:
             raise

@@ -2,9 +2,8 @@
 """Who is in the fabric now: the list of hosts, read and resolved anew for each request."""
 
 from collections.abc import Collection
-from functools import partial
 
-from . import config, underlay
+from . import config
 from .addresses import Address
 from .errors import Deadline, GeneveError
 from .fabric.mesh import Mesh, join, split_hosts
@@ -28,4 +27,10 @@ def find_mesh(options: Options, *, own: Collection[Address] | None, deadline: De
             raise GeneveError(f"{path} has no hosts, but this network takes its hosts from it; add them")
     else:
         hosts = split_hosts(options.hosts)
-    return join(hosts, resolve=partial(underlay.resolve, deadline=deadline), local_ip=options.local_ip, own=own)
+
+    def resolve(name: str) -> Address:
+        from . import underlay
+
+        return underlay.resolve(name, deadline)
+
+    return join(hosts, resolve=resolve, local_ip=options.local_ip, own=own)

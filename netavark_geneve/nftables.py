@@ -8,7 +8,6 @@ the distribution's own Python, which on Enterprise Linux 9 is too old for us.
 import fcntl
 import json
 import os
-import socket
 import struct
 import subprocess
 from collections.abc import Iterable, Iterator
@@ -16,23 +15,16 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
-from pyroute2.netlink import NETLINK_NETFILTER, NLM_F_REQUEST
-from pyroute2.netlink.nfnetlink import NFNL_SUBSYS_NFTABLES
-from pyroute2.netlink.nfnetlink.nftsocket import (
-    NFT_MSG_GETCHAIN,
-    NFT_MSG_GETTABLE,
-    NFT_MSG_NEWCHAIN,
-    NFT_MSG_NEWTABLE,
-    nft_chain_msg,
-    nft_table_msg,
-)
-
 from .addresses import Network as IPNetwork
 from .errors import Deadline, GeneveError, failing_to
+from .netlink import Kernel, text
 
 TABLE = "netavark_geneve"
 FAMILY = {4: "ip", 6: "ip6"}
 NFPROTO_INET = 1  # linux/netfilter.h
+_NETLINK_NETFILTER, _SUBSYSTEM = 12, 10  # linux/netlink.h, linux/netfilter/nfnetlink.h
+_NEWTABLE, _GETTABLE, _NEWCHAIN, _GETCHAIN = 0, 1, 3, 4  # linux/netfilter/nf_tables.h
+_TABLE_NAME, _CHAIN_TABLE, _CHAIN_NAME = 1, 1, 3
 
 Command = dict[str, Any]
 Expression = dict[str, Any]
@@ -128,31 +120,20 @@ def list_ruleset(deadline: Deadline) -> list[dict[str, Any]]:
 
 def has_table() -> bool:
     """Whether our table is there."""
-    request = nft_table_msg()
-    request["attrs"] = [("NFTA_TABLE_NAME", TABLE)]
-    return _exists(request, NFT_MSG_GETTABLE, NFT_MSG_NEWTABLE)
+    return _exists(_GETTABLE, _NEWTABLE, text(_TABLE_NAME, TABLE))
 
 
 def has_chain(name: str) -> bool:
     """Whether our table has this chain."""
-    request = nft_chain_msg()
-    request["attrs"] = [("NFTA_CHAIN_TABLE", TABLE), ("NFTA_CHAIN_NAME", name)]
-    return _exists(request, NFT_MSG_GETCHAIN, NFT_MSG_NEWCHAIN)
+    return _exists(_GETCHAIN, _NEWCHAIN, text(_CHAIN_TABLE, TABLE) + text(_CHAIN_NAME, name))
 
 
-def _exists(request: Any, ask: int, found: int) -> bool:
+def _exists(ask: int, found: int, which: bytes) -> bool:
     """Ask the kernel itself, in a twentieth of a millisecond."""
-    request["nfgen_family"] = NFPROTO_INET
-    request["header"]["type"] = NFNL_SUBSYS_NFTABLES << 8 | ask
-    request["header"]["flags"] = NLM_F_REQUEST
-    request.encode()
-    with (
-        failing_to("ask the packet filter for our rules"),
-        socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_NETFILTER) as kernel,
-    ):
-        kernel.send(request.data)
-        (kind,) = struct.unpack_from("=H", kernel.recv(4096), 4)  # nlmsg_type, netlink(7)
-    return bool(kind == NFNL_SUBSYS_NFTABLES << 8 | found)
+    header = struct.pack("=BBH", NFPROTO_INET, 0, 0)  # struct nfgenmsg
+    with failing_to("ask the packet filter for our rules"), Kernel(_NETLINK_NETFILTER) as kernel:
+        kind, _ = kernel.ask(_SUBSYSTEM << 8 | ask, 0, header + which)
+    return bool(kind == _SUBSYSTEM << 8 | found)
 
 
 @contextmanager

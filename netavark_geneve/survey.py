@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from . import dns, firewall, links, stale, sweep, sysctls
+from . import dns, firewall, linklist, stale, sweep, sysctls
 from .errors import Deadline
 from .found import Found, Line, Link, Settings
 from .model import Network
@@ -45,7 +45,7 @@ class Host:
         outside = outside or Found(self._boot_id)
         with sweep.connect(self.environ, Deadline(LOOK)) as ovs:
             ports, bridges = ovs.find_all()
-        seen = links.find_all([port.name for port in ports])
+        seen = linklist.find_all([port.name for port in ports])
         named = tuple((network.bridge, network.name) for network in self.networks if network.bridge)
         return replace(outside, ports=ports, bridges=bridges, links=seen, networks=named)
 

@@ -8,9 +8,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkDumpInterrupted
 
-from netavark_geneve import links, sweep
+from netavark_geneve import linklist, links, sweep
 from netavark_geneve.errors import Deadline, GeneveError
 from netavark_geneve.found import Bridge, Owner, Port
 
@@ -159,7 +160,7 @@ def test_interfaces_are_found_by_their_aliases_and_kinds() -> None:
     ip("link", "set", "dummy9", "alias", plan.veth.alias)
     ip("tuntap", "add", "tap9", "mode", "tap")
     try:
-        names = {link.name: link for link in links.find_all([])}
+        names = {link.name: link for link in linklist.find_all([])}
 
         assert names.keys() - {"br-phy"} == {plan.veth.name, "tap9"} | names.keys() & {"ovs-netdev"}
         veth = names[plan.veth.name]
@@ -177,16 +178,16 @@ def test_interface_that_the_list_lacks_is_asked_for_by_its_name(monkeypatch: pyt
     """Kernels before 6.9 leave one out when another one goes while they make the list."""
     plan = make_plan()
     make_veth(plan)
-    real = links._kernel
+    real = IPRoute
 
     @contextmanager
     def lacking() -> Iterator[SimpleNamespace]:
         with real() as ipr:
             yield SimpleNamespace(get_links=lambda *indexes: ipr.get_links(*indexes) if indexes else [])
 
-    monkeypatch.setattr(links, "_kernel", lacking)
-    assert links.find_all([]) == ()
-    (found,) = links.find_all([plan.veth.name, "gone"])
+    monkeypatch.setattr(linklist, "IPRoute", lacking)
+    assert linklist.find_all([]) == ()
+    (found,) = linklist.find_all([plan.veth.name, "gone"])
     monkeypatch.undo()
 
     assert (found.name, found.owner) == (plan.veth.name, Owner("net1", "c1", "container-1"[:12], "eth1"))
@@ -195,7 +196,7 @@ def test_interface_that_the_list_lacks_is_asked_for_by_its_name(monkeypatch: pyt
 
 @pytest.mark.parametrize("times", [3, 1000])
 def test_list_that_is_interrupted_is_asked_for_again(monkeypatch: pytest.MonkeyPatch, times: int) -> None:
-    real = links._kernel
+    real = IPRoute
     interruptions = iter(range(times))
 
     @contextmanager
@@ -211,12 +212,12 @@ def test_list_that_is_interrupted_is_asked_for_again(monkeypatch: pytest.MonkeyP
 
     plan = make_plan()
     make_veth(plan)
-    monkeypatch.setattr(links, "_kernel", busy)
-    if times < links.DUMPS:
-        assert plan.veth.name in {link.name for link in links.find_all([])}
+    monkeypatch.setattr(linklist, "IPRoute", busy)
+    if times < linklist.DUMPS:
+        assert plan.veth.name in {link.name for link in linklist.find_all([])}
     else:
         with pytest.raises(GeneveError, match="cannot list the host's interfaces"):
-            links.find_all([])
+            linklist.find_all([])
     monkeypatch.undo()
     links.remove_link(plan.veth.name)
 

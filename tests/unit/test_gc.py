@@ -9,7 +9,7 @@ from uuid import UUID
 
 import pytest
 
-from netavark_geneve import attach, detach, dns, firewall, firewalld, gc, links, stale, sweep, sysctls
+from netavark_geneve import attach, detach, dns, firewall, firewalld, gc, linklist, links, stale, sweep, sysctls
 from netavark_geneve.addresses import Network as IPNetwork
 from netavark_geneve.errors import Deadline, GeneveError
 from netavark_geneve.found import Bridge, Found, Line, Link, Owner, Port, Settings
@@ -117,10 +117,8 @@ def host(monkeypatch: pytest.MonkeyPatch) -> Host:
     made = Host()
     stand_ins_of: dict[Any, dict[str, Callable[..., Any]]] = {
         sweep: {"connect": made.connect, "check_namespace": lambda environ: None},
-        links: {
-            "find_all": lambda names: made.now.links,
-            "remove_found": made.remove_link,
-        },
+        linklist: {"find_all": lambda names: made.now.links},
+        links: {"remove_found": made.remove_link},
         gc: {"remove_left_tap": lambda bridge, environ, deadline: made.remove_link(bridge)},
         firewall: {"find_chains": made.find_chains, "remove_chains": made.remove_chains},
         firewalld: {
