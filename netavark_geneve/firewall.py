@@ -44,7 +44,6 @@ SOURCES = {4: "sources4", 6: "sources6"}  # subnet of a network -> network/BRIDG
 PORTS = {4: "ports4", 6: "ports6"}  # protocol, port -> published/BRIDGE/CONTAINER
 HOST_PORTS = {4: "hostports4", 6: "hostports6"}  # address of this host, protocol, port -> the same
 BRIDGES, ISOLATED, STRICT = "bridges", "isolated", "strict"  # of our networks; the latter by their option isolate
-TUNNELS = {4: "tunnels4", 6: "tunnels6"}  # address of this host, port: where tunnels end, until the table goes
 INTERNAL = "internal"  # those of our bridges that forward nothing
 FOREIGN, FOREIGN_ISOLATED = "foreign", "foreign_isolated"  # of networks that netavark's bridge driver made
 SETS = (BRIDGES, ISOLATED, STRICT, INTERNAL, FOREIGN, FOREIGN_ISOLATED)
@@ -164,7 +163,7 @@ def _removal(objects: list[dict[str, Any]], going: set[str], bridges: Collection
         commands += elements("delete", verdicts["name"], gone)
         commands += elements("add", verdicts["name"], _inherited(gone, staying))
     for members in (item["set"] for item in objects if "set" in item):
-        gone = [member for member in members.get("elem", []) if isinstance(member, str) and member in bridges]
+        gone = [member for member in members.get("elem", []) if member in bridges]
         commands += elements("delete", members["name"], gone)
     return [*commands, *(delete("chain", name) for name in sorted(going))]
 
@@ -182,9 +181,9 @@ def _skeleton(gateways: Sequence[Gateway], foreign: Foreign) -> list[Command]:
             for version, name in HOST_PORTS.items()
         ),
         *(add("set", name=name, type="ifname") for name in SETS),
-        *(add("set", name=name, type=[f"ipv{version}_addr", "inet_service"]) for version, name in TUNNELS.items()),
-        *(flush("set", name) for name in (FOREIGN, FOREIGN_ISOLATED)),
+        flush("set", FOREIGN),
         *elements("add", FOREIGN, foreign.bridges),
+        flush("set", FOREIGN_ISOLATED),
         *elements("add", FOREIGN_ISOLATED, foreign.isolated),
     ]
     for name, kind, hook, priority, rules in _hooks():
@@ -199,10 +198,9 @@ def _skeleton(gateways: Sequence[Gateway], foreign: Foreign) -> list[Command]:
 def _hooks() -> Iterator[tuple[str, str, str, int, list[list[Expression]]]]:
     """Chain, type, hook, priority, rules."""
     ours_in, ours_out = interface("iif", f"@{BRIDGES}"), interface("oif", f"@{BRIDGES}")
-    # route_localnet opens 127.0.0.0/8 to whoever is on the bridge, also from other hosts.
-    guard = [ours_in, _daddr(LOOPBACK), {"drop": None}]
-    yield "guard", "filter", "prerouting", -300, [guard, *_untracked("daddr")]
-    yield "tunnels", "filter", "output", -300, [*_untracked("saddr")]
+    # route_localnet opens 127.0.0.0/8 to whoever is on the bridge, also from other hosts. Every packet of the host
+    # comes by here, so what costs least is asked first.
+    yield "guard", "filter", "prerouting", -300, [[_daddr(LOOPBACK), ours_in, {"drop": None}]]
     published = [
         [equals({"fib": {"result": "type", "flags": ["daddr"]}}, "local"), *condition]
         for version in FAMILY
@@ -231,13 +229,6 @@ def _hooks() -> Iterator[tuple[str, str, str, int, list[list[Expression]]]]:
     yield "forward", "filter", "forward", 0, [*passing, *apart, *podman]
 
 
-def _untracked(side: str) -> Iterator[list[Expression]]:
-    """Our tunnels' packets: nobody translates them, and to look each one up costs a tenth of what they carry."""
-    for version, name in TUNNELS.items():
-        end = concat(_address(version, side), field("udp", "dport"))
-        yield [equals(end, f"@{name}"), {"notrack": None}]
-
-
 def _network(gateway: Gateway) -> list[Command]:
     """One network's chain, and all that leads there."""
     chain = _network_chain(gateway.bridge)
@@ -245,9 +236,6 @@ def _network(gateway: Gateway) -> list[Command]:
     levels = {"false": [BRIDGES], "true": [BRIDGES, ISOLATED], "strict": [BRIDGES, ISOLATED, STRICT]}[gateway.isolate]
     for name in levels if gateway.forwards else [*levels, INTERNAL]:
         commands += elements("add", name, [gateway.bridge])
-    if gateway.endpoint is not None:
-        address, port = gateway.endpoint
-        commands += elements("add", TUNNELS[address.version], [concat(str(address), port)])
     commands += _resolver(gateway)
     if not gateway.forwards:
         return commands
@@ -271,8 +259,11 @@ def _resolver(gateway: Gateway) -> list[Command]:
         return []
     chain = _resolver_chain(gateway.bridge)
     queries = equals({"meta": {"key": "l4proto"}}, {"set": ["tcp", "udp"]})
-    redirect = rule(chain, queries, {"redirect": {"port": gateway.dns_port}})
-    commands = [add("chain", name=chain), flush("chain", chain), redirect]
+    commands = [
+        add("chain", name=chain),
+        flush("chain", chain),
+        rule(chain, queries, {"redirect": {"port": gateway.dns_port}}),
+    ]
     for address in gateway.listen:
         keys = [concat(str(address), protocol, DNS_PORT) for protocol in ("tcp", "udp")]
         commands += elements("add", HOST_PORTS[address.version], [[key, jump(chain)] for key in keys])
@@ -287,7 +278,7 @@ def _published(publication: Publication, leave_out: Collection[Key] = ()) -> lis
     commands = [add("chain", name=chain), flush("chain", chain)]
     for port in publication.ports:
         for address in publication.addresses:
-            if port.covers(address.version):
+            if _covers(port, address.version):
                 commands += [rule(chain, *one, comment=publication.comment) for one in _translations(port, address)]
     for name in (*PORTS.values(), *HOST_PORTS.values()):
         keys = [key for map_name, key in _keys(publication) if map_name == name]
@@ -298,7 +289,7 @@ def _published(publication: Publication, leave_out: Collection[Key] = ()) -> lis
 
 def _translations(port: PublishedPort, address: Address) -> Iterator[list[Expression]]:
     """The container's port for each of the host's; all in one rule where they are the same."""
-    host = [] if port.is_any else [equals(_address(address.version, "daddr"), str(port.host_ip))]
+    host = [] if _is_any(port) else [equals(_address(address.version, "daddr"), str(port.host_ip))]
     target = {"addr": str(address), "family": FAMILY[address.version]}
     if port.host_port == port.container_port:
         ports = {"range": [port.host_port, port.host_port + port.count - 1]} if port.count > 1 else port.host_port
@@ -313,10 +304,10 @@ def _keys(publication: Publication) -> Iterator[tuple[str, Expression]]:
     """Map and key of each published port."""
     for version in (address.version for address in publication.addresses):
         for port in publication.ports:
-            if not port.covers(version):
+            if not _covers(port, version):
                 continue
             for number in range(port.host_port, port.host_port + port.count):
-                if port.is_any:
+                if _is_any(port):
                     yield PORTS[version], concat(port.protocol, number)
                 else:
                     yield HOST_PORTS[version], concat(str(port.host_ip), port.protocol, number)
@@ -350,6 +341,14 @@ def _inherited(gone: list[Any], staying: set[str]) -> Iterator[Any]:
         heir = next((name for name in sorted(staying) if _is_published(name) and name.endswith(f"/{container}")), None)
         if heir:
             yield [element[0], jump(heir)]
+
+
+def _covers(port: PublishedPort, version: int) -> bool:
+    return port.host_ip is None or port.host_ip.version == version
+
+
+def _is_any(port: PublishedPort) -> bool:
+    return port.host_ip is None or port.host_ip.is_unspecified
 
 
 def _network_chain(bridge: str) -> str:

@@ -77,15 +77,6 @@ class PublishedPort:
         if getattr(self.host_ip, "scope_id", None):
             raise ValueError(f"{self.host_ip} has a zone; leave it out")
 
-    @property
-    def is_any(self) -> bool:
-        """Whether it is published under all addresses of this host, of its family."""
-        return self.host_ip is None or self.host_ip.is_unspecified
-
-    def covers(self, version: int) -> bool:
-        """Whether it is published in this family."""
-        return self.host_ip is None or self.host_ip.version == version
-
 
 @dataclass(frozen=True)
 class Container:
@@ -161,7 +152,7 @@ class Gateway:
     Each subnet comes with the address under which its packets leave (None: the uplink's). `isolate` is
     "false", "true" (cannot reach other isolated networks) or "strict" (no other network of Podman's). A
     gateway that does not forward only answers for itself, as the resolver of an internal network. The
-    resolver `listen`s on these addresses, at `dns_port`. The network's tunnels end at `endpoint`, address and UDP port.
+    resolver `listen`s on these addresses, at `dns_port`.
     """
 
     bridge: str
@@ -170,7 +161,6 @@ class Gateway:
     forwards: bool = True
     listen: tuple[Address, ...] = ()
     dns_port: int = 53
-    endpoint: tuple[Address, int] | None = None
 
 
 @dataclass(frozen=True)

@@ -66,7 +66,6 @@ def plan_attach(
 def plan_gateway(network: Network, options: Options, dns_port: int) -> Gateway:
     """Out through this host go the subnets whose gateway is here."""
     source = {4: options.outbound_addr4, 6: options.outbound_addr6}
-    local = options.local_ip
     return Gateway(
         bridge=network.bridge or "",
         subnets=tuple((subnet.subnet, source[subnet.subnet.version]) for subnet in _routed_here(network, options)),
@@ -74,7 +73,6 @@ def plan_gateway(network: Network, options: Options, dns_port: int) -> Gateway:
         forwards=not network.internal,
         listen=_listen(network),
         dns_port=dns_port,
-        endpoint=None if local is None else (local, options.dst_port or DST_PORT_DEFAULT),
     )
 
 

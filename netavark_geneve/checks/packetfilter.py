@@ -43,9 +43,8 @@ def check_port(objects: Sequence[Json], tunnels: Tunnels, *, has_legacy: bool) -
     ruleset = Ruleset(item for item in objects if _table(item) != OURS)
     interface = next(iter(tunnels.peers.values()))
     ways = {**dict.fromkeys(tunnels.strangers, interface), **tunnels.peers}
-    state = _state(objects, tunnels)
     verdicts = {
-        address: ruleset.judge(Packet(interface, address, tunnels.local.ip, tunnels.port, state))
+        address: ruleset.judge(Packet(interface, address, tunnels.local.ip, tunnels.port))
         for address, interface in ways.items()
     }
     with_firewalld = any(_table(item) == FIREWALLD for item in objects)
@@ -67,13 +66,6 @@ def check_port(objects: Sequence[Json], tunnels: Tunnels, *, has_legacy: bool) -
         remedy = CLOSE_FIREWALLD if with_firewalld else _close(tunnels)
         return Finding(name, found, wanted, WARNING, reason, remedy)
     return Finding(name, wanted, wanted)
-
-
-def _state(objects: Iterable[Json], tunnels: Tunnels) -> str:
-    """What conntrack says of the tunnels' packets, which our own rules keep from it."""
-    sets = [item["set"] for item in objects if _table(item) == OURS and "set" in item]
-    known = [element for each in sets for element in each.get("elem", ())]
-    return "untracked" if {"concat": [str(tunnels.local.ip), tunnels.port]} in known else "new"
 
 
 def check_rules(objects: Iterable[Json], gateways: Iterable[Gateway]) -> Finding:

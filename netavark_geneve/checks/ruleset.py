@@ -33,7 +33,6 @@ class Packet:
     source: Address
     destination: Address
     port: int
-    state: str = "new"  # to conntrack
 
 
 @dataclass(frozen=True)
@@ -189,7 +188,7 @@ class _Walk:
             ("meta", "nfproto"): frozenset({f"ipv{version}"}),
             ("meta", "protocol"): frozenset({"ip" if version == 4 else "ip6"}),
             ("meta", "pkttype"): frozenset({"host", "unicast"}),
-            ("ct", "state"): frozenset({self._packet.state}),
+            ("ct", "state"): frozenset({"new"}),
             ("ct", "status"): frozenset(),
             ("ct", "direction"): frozenset({"original"}),
         }

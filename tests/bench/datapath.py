@@ -1,5 +1,6 @@
 """What the path of a packet costs: instructions of a kernel, counted in a virtual machine."""
 
+import hashlib
 import json
 import re
 import statistics
@@ -17,6 +18,7 @@ from .common import table
 CLOCK = ("-accel", "tcg,thread=single", "-icount", "shift=1,sleep=off,align=off")
 SCRIPT = (Path(__file__).parent / "datapath.sh").read_text(encoding="utf-8")
 ADDRESSES = ("192.168.0.10", "192.168.0.11")
+TABLE = "table inet netavark_geneve"
 ROUNDS = 3
 SECONDS = 2
 PINGS = 200
@@ -27,7 +29,7 @@ GUESTS = {
     "vxlan": ("10.7.0.1", "10.7.0.2", "10.7.0.3"),
 }
 HOSTS = (0, 0, 1)
-BARE = "plugin without its rules"
+BARE, NOTHING = "plugin without its rules", "plugin without any rules"
 PLACES = {"across hosts": 2, "on one host": 1}  # which guest is the client of the first one
 
 
@@ -65,6 +67,7 @@ def _bench() -> Iterator[Bench]:
             _by_plugin(bench, host)
             bench.script("manual", str(host), ADDRESSES[peer])
             bench.script("vxlan", str(host), ADDRESSES[peer])
+            _attach(bench, host, "podman", "default", "10.88.0.2")  # with that, a host has Podman's own rules
         for layout, bridge in (("manual", "lbr"), ("vxlan", "vbr")):
             for guest, address in enumerate(GUESTS[layout]):
                 bench.script("plug", str(HOSTS[guest]), f"{layout}{guest}", bridge, address)
@@ -77,21 +80,24 @@ def _by_plugin(bench: Bench, host: int) -> None:
     """The network as `podman network create` makes it, and its guests by netavark."""
     create = ("podman", "network", "create", "-d", "geneve-ovs", "--subnet", "10.9.0.0/24", "net1")
     bench.script("on", str(host), *create)
-    network = json.loads(bench.script("on", str(host), "podman", "network", "inspect", "net1"))[0]
     for guest, address in enumerate(GUESTS["plugin"]):
         if HOSTS[guest] == host:
-            name = f"plugin{guest}"
-            bench.script("guest", str(host), name)
-            request = {
-                "container_id": f"{guest:064x}",
-                "container_name": name,
-                "networks": {"net1": {"static_ips": [address], "interface_name": "eth0"}},
-                "network_info": {"net1": network},
-            }
-            netavark = ("/usr/lib/podman/netavark", "--config", "/run/netavark", "--rootless", "false")
-            plugins = ("--plugin-directory", "/usr/libexec/netavark")
-            setup = (*netavark, *plugins, "setup", f"/run/netns/{name}")
-            bench.script("on", str(host), *setup, input=json.dumps(request))
+            _attach(bench, host, "net1", f"plugin{guest}", address)
+
+
+def _attach(bench: Bench, host: int, network: str, guest: str, address: str) -> None:
+    bench.script("guest", str(host), guest)
+    definition = json.loads(bench.script("on", str(host), "podman", "network", "inspect", network))[0]
+    request = {
+        "container_id": hashlib.sha256(guest.encode()).hexdigest(),
+        "container_name": guest,
+        "networks": {network: {"static_ips": [address], "interface_name": "eth0"}},
+        "network_info": {network: definition},
+    }
+    netavark = ("env", "NETAVARK_FW=nftables", "/usr/lib/podman/netavark", "--config", "/run/netavark")
+    options = ("--rootless", "false", "--plugin-directory", "/usr/libexec/netavark")
+    setup = (*netavark, *options, "setup", f"/run/netns/{guest}")
+    bench.script("on", str(host), *setup, input=json.dumps(request))
 
 
 Figures = Mapping[tuple[str, str, str], Sequence[float]]
@@ -102,26 +108,27 @@ def _measure(bench: Bench) -> Figures:
     """Layouts alternate, so that whatever drifts does so under all of them."""
     found: dict[tuple[str, str, str], list[float]] = {}
     for turn in range(ROUNDS):
-        layouts = [*GUESTS, BARE]
+        layouts = [*GUESTS, BARE, NOTHING]
         for place, client in PLACES.items():
             for measure, sample in MEASURES.items():
                 for layout in layouts if turn % 2 else layouts[::-1]:
-                    with nullcontext() if layout == "plugin" else _without_rules(bench):
-                        value = sample(bench, "plugin" if layout == BARE else layout, client)
+                    with nullcontext() if layout == "plugin" else _without_rules(bench, any=layout == NOTHING):
+                        value = sample(bench, layout if layout in GUESTS else "plugin", client)
                     found.setdefault((place, measure, layout), []).append(value)
                     print(turn, place, measure, layout, f"{value:.4g}", flush=True)
     return found
 
 
 @contextmanager
-def _without_rules(bench: Bench) -> Iterator[None]:
-    """The hosts without the plugin's table and with the kernel's own settings."""
-    saved = [bench.script("on", host, "nft", "list", "ruleset") for host in "01"]
+def _without_rules(bench: Bench, *, any: bool) -> Iterator[None]:
+    """The hosts with the kernel's own settings and without the plugin's table, or without `any`."""
+    what, gone = ("list ruleset", "flush ruleset") if any else (f"list {TABLE}", f"delete {TABLE}")
+    saved = [bench.script("on", host, "nft", what) for host in "01"]
     settings = ("net.ipv4.ip_forward", "net.ipv4.conf.ovs_net1.rp_filter")
     values = [bench.script("on", host, "sysctl", *settings) for host in "01"]
     try:
         for host in "01":
-            bench.script("on", host, "nft", "flush", "ruleset")
+            bench.script("on", host, "nft", gone)
             bench.script("on", host, "sysctl", "-qw", *(f"{setting}=0" for setting in settings))
         yield
     finally:
@@ -161,12 +168,12 @@ MEASURES: Mapping[str, Callable[[Bench, str, int], float]] = {
 
 
 def _table(figures: Figures) -> list[str]:
-    rows = [("path", "measure", *GUESTS, "plugin / manual", "plugin / vxlan", "plugin / without its rules")]
+    rows = [("path", "measure", *GUESTS, "plugin / manual", "plugin / vxlan", "/ without its rules", "/ without any")]
     for place in PLACES:
         for measure in MEASURES:
-            samples = {layout: figures[place, measure, layout] for layout in (*GUESTS, BARE)}
+            samples = {layout: figures[place, measure, layout] for layout in (*GUESTS, BARE, NOTHING)}
             median = {layout: statistics.median(values) for layout, values in samples.items()}
-            ratios = (f"{median['plugin'] / median[other]:.2f}" for other in ("manual", "vxlan", BARE))
+            ratios = (f"{median['plugin'] / median[other]:.2f}" for other in ("manual", "vxlan", BARE, NOTHING))
             rows.append((place, measure, *(_shown(samples[layout]) for layout in GUESTS), *ratios))
     return table(*rows)
 
@@ -181,5 +188,7 @@ TEXT = f"""Two hosts in one virtual machine, each with its own Open vSwitch on t
 instructions: figures repeat, and say nothing of caches, locks and what a NIC does by itself. The plugin's network as
 `podman network create` makes it, attached by netavark; the layout of the procedure by hand (a Linux bridge, a veth
 to an Open vSwitch bridge, GENEVE); the kernel's VXLAN on a Linux bridge. {ROUNDS} alternations, {SECONDS} s for each
-figure; median and half the range. Of a round trip less is better. The last column is the same network with the
-plugin's packet filter and kernel settings taken away."""
+figure; median and half the range. Of a round trip less is better. Both hosts have a container on Podman's default
+network, too, and so the rules that netavark makes for it. The last columns are the same network with the plugin's
+rules and kernel settings taken away, and with netavark's, too: the kernel then tracks no connections, not even those
+between the tunnels' ends."""

@@ -3,7 +3,6 @@
 import ipaddress
 import os
 import re
-import socket
 import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
@@ -71,22 +70,6 @@ def test_ensuring_twice_is_ensuring_once() -> None:
     assert "fd00:120::/64 : jump network/ovs_net1" in once
     assert "ip saddr 192.168.120.0/24 masquerade" in once
     assert once.count('elements = { "ovs_net1" }') == 3  # of the sets bridges, isolated and strict
-
-
-def test_tunnels_that_end_here_are_not_tracked() -> None:
-    endpoint = ipaddress.ip_address("127.0.0.10")
-    ensure(replace(ONE, endpoint=(endpoint, 6081)))
-    nft("add table inet look; add chain inet look input { type filter hook input priority 0; }")
-    for state in ("untracked", "new"):
-        nft(f"add rule inet look input ct state {state} udp dport 6081-6082 counter comment {state}")
-
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
-        sender.bind((str(endpoint), 0))
-        for port in (6081, 6082, 6082):
-            sender.sendto(b"", (str(endpoint), port))
-
-    seen = re.findall(r'packets (\d+) bytes \d+ comment "(\w+)"', nft("list table inet look"))
-    assert {state: count for count, state in seen} == {"untracked": "1", "new": "2"}
 
 
 def test_a_network_that_goes_leaves_the_other_as_it_was() -> None:

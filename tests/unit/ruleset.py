@@ -19,7 +19,7 @@ class Table:
     chains: dict[str, list[Any]] = field(default_factory=dict)  # the rules of each: expressions, and a comment
     hooks: set[str] = field(default_factory=set)
     maps: dict[str, dict[str, str]] = field(default_factory=dict)  # key as JSON: chain
-    sets: dict[str, set[Any]] = field(default_factory=dict)
+    sets: dict[str, set[str]] = field(default_factory=dict)
 
 
 class Ruleset:
@@ -42,7 +42,7 @@ class Ruleset:
         assert self.table is not None
         return {_readable(json.loads(key)): chain for key, chain in self.table.maps[name].items()}
 
-    def members(self, name: str) -> set[Any]:
+    def members(self, name: str) -> set[str]:
         assert self.table is not None
         return self.table.sets[name]
 
@@ -87,10 +87,7 @@ class Ruleset:
             {"map": {"name": name, **_elem([[json.loads(key), _jump(chain)] for key, chain in found.items()])}}
             for name, found in self.table.maps.items()
         ]
-        sets = [
-            {"set": {"name": name, **_elem([_listed(each) for each in sorted(found)])}}
-            for name, found in self.table.sets.items()
-        ]
+        sets = [{"set": {"name": name, **_elem(sorted(found))}} for name, found in self.table.sets.items()]
         return [{"metainfo": {}}, {"table": {"name": "netavark_geneve"}}, *maps, *sets, *chains]
 
     def _there(self) -> Table:
@@ -140,7 +137,7 @@ class Ruleset:
     def _add_element(self, attributes: Any) -> None:
         name = attributes["name"]
         if name in self._there().sets:
-            self._there().sets[name] |= {_member(element) for element in attributes["elem"]}
+            self._there().sets[name] |= set(attributes["elem"])
             return
         _check(name in self._there().maps, "no set or map")
         for key, verdict in attributes["elem"]:
@@ -156,16 +153,6 @@ class Ruleset:
                 self._there().sets[name].remove(element)
             else:
                 _check(self._there().maps[name].pop(json.dumps(element[0]), None) is not None, "no element")
-
-
-def _member(element: Any) -> Any:
-    """What a set holds; of several parts a tuple."""
-    return tuple(element["concat"]) if isinstance(element, dict) else element
-
-
-def _listed(member: Any) -> Any:
-    """As nft lists it."""
-    return {"concat": list(member)} if isinstance(member, tuple) else member
 
 
 def _check(condition: bool, reason: str) -> None:

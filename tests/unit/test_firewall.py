@@ -324,32 +324,7 @@ class TestIsolation:
 
     def test_loopback_of_the_host_is_not_reached_from_a_network(self, ruleset: Ruleset) -> None:
         ensure(ONE)
-        assert ruleset.rules("guard")[0] == [interface("iif", "@bridges"), destination("127.0.0.0/8"), {"drop": None}]
-
-
-class TestTunnels:
-    HERE = replace(ONE, endpoint=(ip_address("192.168.0.10"), 6081))
-
-    def test_packets_of_tunnels_that_end_here_are_not_tracked(self, ruleset: Ruleset) -> None:
-        ensure(self.HERE)
-        assert ruleset.members("tunnels4") == {("192.168.0.10", 6081)}
-        assert ruleset.members("tunnels6") == set()
-        assert [rule[-1] for rule in ruleset.rules("guard")[1:]] == [{"notrack": None}] * 2
-        assert [rule[-1] for rule in ruleset.rules("tunnels")] == [{"notrack": None}] * 2
-
-    def test_endpoint_of_ipv6_has_its_own_set(self, ruleset: Ruleset) -> None:
-        ensure(replace(ONE, endpoint=(ip_address("fd00::10"), 6081)))
-        assert ruleset.members("tunnels6") == {("fd00::10", 6081)}
-
-    def test_network_that_goes_leaves_the_endpoint_to_the_others(self, ruleset: Ruleset) -> None:
-        ensure(self.HERE)
-        ensure(replace(OTHER, endpoint=self.HERE.endpoint))
-        remove(OTHER)
-        assert ruleset.members("tunnels4") == {("192.168.0.10", 6081)}
-
-    def test_network_of_one_host_has_none(self, ruleset: Ruleset) -> None:
-        ensure(ONE)
-        assert ruleset.members("tunnels4") == set()
+        assert ruleset.rules("guard") == [[destination("127.0.0.0/8"), interface("iif", "@bridges"), {"drop": None}]]
 
 
 class TestResolver:

@@ -15,7 +15,6 @@ from netavark_geneve.plan import attach_result, plan_gateway, plan_names, plan_p
 
 from .makers import (
     CONTAINER_ID,
-    HOST_1,
     addresses,
     container,
     created,
@@ -46,7 +45,7 @@ def layer_2_only() -> Network:
 
 class TestGateway:
     def test_network_goes_out_through_this_host(self) -> None:
-        assert planned().gateway == Gateway("ovs_net1", WAY_OUT, endpoint=(ip_address(HOST_1), 6081))
+        assert planned().gateway == Gateway("ovs_net1", WAY_OUT)
 
     @pytest.mark.parametrize("on", [with_router(), unmanaged(), created(network(internal=True))])
     def test_host_is_no_way_out_for_a_network_that_it_has_no_address_in(self, on: Network) -> None:
@@ -88,7 +87,7 @@ class TestGateway:
 
     def test_internal_network_with_names_has_a_gateway_that_only_answers_for_itself(self) -> None:
         assert planned(with_names(internal=True)).gateway == Gateway(
-            "ovs_net1", WAY_OUT, forwards=False, listen=(GATEWAY,), endpoint=(ip_address(HOST_1), 6081)
+            "ovs_net1", WAY_OUT, forwards=False, listen=(GATEWAY,)
         )
 
     def test_resolver_listens_where_the_gateways_are(self) -> None:
@@ -100,9 +99,6 @@ class TestGateway:
 
     def test_network_without_names_has_no_resolver(self) -> None:
         assert planned(created()).gateway.listen == ()
-
-    def test_tunnels_end_at_the_port_that_the_user_chose(self) -> None:
-        assert planned(created(dst_port="6082")).gateway.endpoint == (ip_address(HOST_1), 6082)
 
     def test_reload_plans_the_same_gateway(self) -> None:
         on = with_names(internal=True)

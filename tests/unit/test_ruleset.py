@@ -237,14 +237,6 @@ def test_port_of_the_tunnels(ruleset: list[dict[str, Any]], found: str, state: s
     assert remedy in finding.remedy
 
 
-def test_rule_for_new_connections_does_not_let_in_what_our_own_rules_keep_from_conntrack() -> None:
-    opened = base([DPORT, ct("state", "new"), ACCEPTS], policy="drop")
-    endpoint = {"concat": [str(TUNNELS.local.ip), TUNNELS.port]}
-    ours = {"set": {"family": "inet", "table": "netavark_geneve", "name": "tunnels4", "elem": [endpoint]}}
-    assert check_port(opened, TUNNELS, has_legacy=False).found == "open to everybody"
-    assert check_port([*opened, ours], TUNNELS, has_legacy=False).found == f"closed to {PEER}"
-
-
 def test_nobody_can_tell_what_the_old_iptables_does() -> None:
     finding = check_port([], TUNNELS, has_legacy=True)
     assert (finding.found, finding.state) == ("cannot tell", WARNING)
