@@ -14,9 +14,7 @@ import fcntl
 import ipaddress
 import os
 import re
-import shutil
 import signal
-import subprocess
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -25,9 +23,8 @@ from pathlib import Path
 from . import files
 from .addresses import Address
 from .errors import Deadline, GeneveError
-from .found import Line
 from .log import logger
-from .model import Names
+from .model import Line, Names
 
 DIRECTORY = Path("/run/netavark-geneve/aardvark-dns")
 PROGRAM = "aardvark-dns"
@@ -52,7 +49,7 @@ EXIT_PATIENCE = 2.0  # seconds; it takes some milliseconds
 def find_program(environ: Mapping[str, str]) -> str | None:
     """Podman's aardvark-dns, which distributions package apart from netavark; None when it is not installed."""
     directories = filter(None, (environ.get(HELPER_VARIABLE), *HELPER_DIRECTORIES))
-    return shutil.which(PROGRAM, path=os.pathsep.join(directories))
+    return files.find_program(PROGRAM, directories)
 
 
 def port(environ: Mapping[str, str]) -> int:
@@ -327,7 +324,7 @@ def _is_instance(pid: int) -> bool:
 def _start(program: str, port: int, environ: Mapping[str, str], deadline: Deadline) -> None:
     """Start the instance and return when it listens. It keeps nothing of ours: no terminal, pipe or directory."""
     command = [program, "--config", str(DIRECTORY), "-p", str(port), "run"]
-    systemd_run = shutil.which("systemd-run", path=environ.get("PATH"))
+    systemd_run = files.find_program("systemd-run", environ.get("PATH", os.defpath).split(os.pathsep))
     if SYSTEMD.exists() and systemd_run:  # else it would end with the service that happened to start a container
         command = [systemd_run, "-q", "--scope", *command]
     patience = Deadline(RELEASE)
@@ -342,6 +339,8 @@ def _start(program: str, port: int, environ: Mapping[str, str], deadline: Deadli
 
 def _run(command: list[str], environ: Mapping[str, str], deadline: Deadline) -> str | None:
     """Run the command until its first process ends; None when that went well, else the reason."""
+    import subprocess
+
     try:
         child = subprocess.Popen(
             command,

@@ -5,6 +5,7 @@ Python's own files make ten, and go through several hundred kilobytes of code th
 """
 
 import os
+from collections.abc import Iterable
 
 _PIECE = 65536  # bytes
 
@@ -34,6 +35,12 @@ def write(path: str | os.PathLike[str], text: str) -> None:
 def create(path: str | os.PathLike[str], text: str) -> None:
     """Make a file with this in it, or write it over. Raises OSError."""
     _write(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666), text)
+
+
+def find_program(name: str, directories: Iterable[str]) -> str | None:
+    """The first that can be run."""
+    paths = (os.path.join(directory, name) for directory in directories)
+    return next((path for path in paths if os.path.isfile(path) and os.access(path, os.X_OK)), None)
 
 
 def _write(descriptor: int, text: str) -> None:

@@ -181,26 +181,36 @@ def _skeleton(gateways: Sequence[Gateway], foreign: Foreign) -> list[Command]:
             for version, name in HOST_PORTS.items()
         ),
         *(add("set", name=name, type="ifname") for name in SETS),
-        flush("set", FOREIGN),
+        *(flush("set", name) for name in (FOREIGN, FOREIGN_ISOLATED)),
         *elements("add", FOREIGN, foreign.bridges),
-        flush("set", FOREIGN_ISOLATED),
         *elements("add", FOREIGN_ISOLATED, foreign.isolated),
     ]
-    for name, kind, hook, priority, rules in _hooks():
-        commands += [
-            add("chain", name=name, type=kind, hook=hook, prio=priority, policy="accept"),
-            flush("chain", name),
-            *(rule(name, *expressions) for expressions in rules),
-        ]
+    for hook in _hooks():
+        commands += _hooked(*hook)
     return commands
+
+
+def _hooked(name: str, kind: str, hook: str, priority: int, rules: Sequence[Sequence[Expression]]) -> list[Command]:
+    return [
+        add("chain", name=name, type=kind, hook=hook, prio=priority, policy="accept"),
+        flush("chain", name),
+        *(rule(name, *expressions) for expressions in rules),
+    ]
+
+
+def _guard() -> list[Command]:
+    """What published ports need besides: route_localnet opens 127.0.0.0/8 to whoever is on the bridge, also elsewhere.
+
+    Not before there are some, since every packet of the host comes by here: of small ones in a tunnel that costs three
+    of a hundred. Then it stays, as the setting does.
+    """
+    stray = [_daddr(LOOPBACK), interface("iif", f"@{BRIDGES}"), {"drop": None}]
+    return _hooked("guard", "filter", "prerouting", -300, [stray])
 
 
 def _hooks() -> Iterator[tuple[str, str, str, int, list[list[Expression]]]]:
     """Chain, type, hook, priority, rules."""
     ours_in, ours_out = interface("iif", f"@{BRIDGES}"), interface("oif", f"@{BRIDGES}")
-    # route_localnet opens 127.0.0.0/8 to whoever is on the bridge, also from other hosts. Every packet of the host
-    # comes by here, so what costs least is asked first.
-    yield "guard", "filter", "prerouting", -300, [[_daddr(LOOPBACK), ours_in, {"drop": None}]]
     published = [
         [equals({"fib": {"result": "type", "flags": ["daddr"]}}, "local"), *condition]
         for version in FAMILY
@@ -275,10 +285,10 @@ def _published(publication: Publication, leave_out: Collection[Key] = ()) -> lis
     if not publication.ports:
         return []
     chain = _published_chain(publication.bridge, publication.container_id)
-    commands = [add("chain", name=chain), flush("chain", chain)]
+    commands = [*_guard(), add("chain", name=chain), flush("chain", chain)]
     for port in publication.ports:
         for address in publication.addresses:
-            if _covers(port, address.version):
+            if port.covers(address.version):
                 commands += [rule(chain, *one, comment=publication.comment) for one in _translations(port, address)]
     for name in (*PORTS.values(), *HOST_PORTS.values()):
         keys = [key for map_name, key in _keys(publication) if map_name == name]
@@ -289,7 +299,7 @@ def _published(publication: Publication, leave_out: Collection[Key] = ()) -> lis
 
 def _translations(port: PublishedPort, address: Address) -> Iterator[list[Expression]]:
     """The container's port for each of the host's; all in one rule where they are the same."""
-    host = [] if _is_any(port) else [equals(_address(address.version, "daddr"), str(port.host_ip))]
+    host = [] if port.is_any else [equals(_address(address.version, "daddr"), str(port.host_ip))]
     target = {"addr": str(address), "family": FAMILY[address.version]}
     if port.host_port == port.container_port:
         ports = {"range": [port.host_port, port.host_port + port.count - 1]} if port.count > 1 else port.host_port
@@ -304,10 +314,10 @@ def _keys(publication: Publication) -> Iterator[tuple[str, Expression]]:
     """Map and key of each published port."""
     for version in (address.version for address in publication.addresses):
         for port in publication.ports:
-            if not _covers(port, version):
+            if not port.covers(version):
                 continue
             for number in range(port.host_port, port.host_port + port.count):
-                if _is_any(port):
+                if port.is_any:
                     yield PORTS[version], concat(port.protocol, number)
                 else:
                     yield HOST_PORTS[version], concat(str(port.host_ip), port.protocol, number)
@@ -341,14 +351,6 @@ def _inherited(gone: list[Any], staying: set[str]) -> Iterator[Any]:
         heir = next((name for name in sorted(staying) if _is_published(name) and name.endswith(f"/{container}")), None)
         if heir:
             yield [element[0], jump(heir)]
-
-
-def _covers(port: PublishedPort, version: int) -> bool:
-    return port.host_ip is None or port.host_ip.version == version
-
-
-def _is_any(port: PublishedPort) -> bool:
-    return port.host_ip is None or port.host_ip.is_unspecified
 
 
 def _network_chain(bridge: str) -> str:

@@ -9,19 +9,19 @@ A firewalld that refuses or does not answer costs a warning and a bounded wait, 
 """
 
 import os
-import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import count
 from typing import Any, NamedTuple, Self
 
+from . import files
 from .addresses import Network as IPNetwork
 from .errors import Deadline, GeneveError
 from .log import logger
 
 ZONE = "trusted"
 SOCKET = "/run/dbus/system_bus_socket"
-DIRECTORIES = "/usr/sbin:/usr/bin:/usr/local/sbin"
+DIRECTORIES = ("/usr/sbin", "/usr/bin", "/usr/local/sbin")
 PATIENCE = 3.0  # seconds that firewalld may take; while it reloads it answers nobody
 SHORTEST = 0.001  # seconds; a timeout of 0 would make the socket non-blocking, whose errors are others
 
@@ -48,7 +48,7 @@ _SIGNALS = (
 
 def is_installed() -> bool:
     """Whether firewalld can run on this host; costs a few system calls and asks nobody."""
-    return os.path.exists(SOCKET) and shutil.which("firewalld", path=DIRECTORIES) is not None
+    return os.path.exists(SOCKET) and files.find_program("firewalld", DIRECTORIES) is not None
 
 
 def ensure_trusted(subnets: Iterable[IPNetwork], deadline: Deadline) -> None:

@@ -4,6 +4,8 @@
 from dataclasses import dataclass
 from uuid import UUID
 
+from .model import Line, Settings
+
 
 @dataclass(frozen=True)
 class Port:
@@ -51,23 +53,6 @@ class Link:
     name: str
     kind: str
     owner: Owner | None = None
-
-
-@dataclass(frozen=True)
-class Line:
-    """What the resolver knows of a container. One without a container is a network's file that names none."""
-
-    network: str
-    container_id: str = ""
-    names: str = ""
-
-
-@dataclass(frozen=True)
-class Settings:
-    """A file of sysctl.d, by its path."""
-
-    path: str
-    bridge: str
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,10 @@ from functools import partial
 
 from . import dns, firewall, firewalld, links, stale, sweep, sysctls
 from .errors import Deadline, Failures, GeneveError
-from .found import Bridge, Line, Link, Port, Settings
+from .found import Bridge, Link, Port
 from .leave import remove_left_tap
 from .log import logger
-from .model import Network
+from .model import Line, Network, Settings
 from .ovsdb import START_IT
 from .stale import Thing
 from .survey import Host

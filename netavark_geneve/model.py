@@ -77,6 +77,15 @@ class PublishedPort:
         if getattr(self.host_ip, "scope_id", None):
             raise ValueError(f"{self.host_ip} has a zone; leave it out")
 
+    @property
+    def is_any(self) -> bool:
+        """Whether it is published under all addresses of this host, of its family."""
+        return self.host_ip is None or self.host_ip.is_unspecified
+
+    def covers(self, version: int) -> bool:
+        """Whether it is published in this family."""
+        return self.host_ip is None or self.host_ip.version == version
+
 
 @dataclass(frozen=True)
 class Container:
@@ -218,3 +227,20 @@ class AttachResult:
     addresses: tuple[tuple[Interface, Address | None], ...]
     dns_servers: tuple[Address, ...] = ()
     dns_search_domains: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Line:
+    """What the resolver knows of a container. One without a container is a network's file that names none."""
+
+    network: str
+    container_id: str = ""
+    names: str = ""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """A file of sysctl.d, by its path."""
+
+    path: str
+    bridge: str

@@ -9,15 +9,17 @@ import fcntl
 import json
 import os
 import struct
-import subprocess
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .addresses import Network as IPNetwork
 from .errors import Deadline, GeneveError, failing_to
 from .netlink import Kernel, text
+
+if TYPE_CHECKING:
+    import subprocess
 
 TABLE = "netavark_geneve"
 FAMILY = {4: "ip", 6: "ip6"}
@@ -164,7 +166,9 @@ def _named(**attributes: Any) -> dict[str, Any]:
     return {"family": "inet", "table": TABLE, **attributes}
 
 
-def _nft(arguments: list[str], text: str | None, deadline: Deadline) -> subprocess.CompletedProcess[str]:
+def _nft(arguments: list[str], text: str | None, deadline: Deadline) -> "subprocess.CompletedProcess[str]":
+    import subprocess
+
     try:
         return subprocess.run(
             ["nft", *arguments],

@@ -26,7 +26,7 @@ from .model import (
 from .options import DST_PORT_DEFAULT, ISOLATE_DEFAULT, NETDEV, UNMANAGED, ContainerOptions, Options, parse_container
 
 DEFAULT_ROUTE = {4: ipaddress.ip_network("0.0.0.0/0"), 6: ipaddress.ip_network("::/0")}
-_MAC = re.compile(r"[0-9a-fA-F]([02468aceACE])(:[0-9a-fA-F]{2}){5}", re.ASCII)
+_MAC = r"[0-9a-fA-F]([02468aceACE])(:[0-9a-fA-F]{2}){5}"
 
 
 def plan_attach(
@@ -297,7 +297,7 @@ def _check_foreign_gateway(network: Network, options: Options, mesh: Mesh | None
 def _mac(network: Network, container: Container, addresses: tuple[Interface, ...]) -> str:
     if container.mac is None:
         return _first_mac(addresses) or naming.container_mac(network.id, container.id, container.interface)
-    if not _MAC.fullmatch(container.mac) or container.mac == "00:00:00:00:00:00":
+    if not re.fullmatch(_MAC, container.mac) or container.mac == "00:00:00:00:00:00":
         raise GeneveError(f"--mac-address {container.mac!r} is not a unicast MAC address like 02:00:00:12:34:56")
     return container.mac.lower()
 

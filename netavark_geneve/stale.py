@@ -4,7 +4,8 @@
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from .found import Bridge, Found, Line, Link, Port, Settings
+from .found import Bridge, Found, Link, Port
+from .model import Line, Settings
 
 PORT, BRIDGE, INTERFACE, CHAIN, TABLE = "port", "bridge", "interface", "chain", "table"
 NAMES, RESOLVER, FILE = "names", "resolver", "file"

@@ -7,8 +7,8 @@ from typing import Any, TypeVar
 
 from . import dns, firewall, linklist, stale, sweep, sysctls
 from .errors import Deadline
-from .found import Found, Line, Link, Settings
-from .model import Network
+from .found import Found, Link
+from .model import Line, Network, Settings
 from .naming import OWNER
 from .options import UNMANAGED
 from .stale import Thing

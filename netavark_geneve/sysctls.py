@@ -13,13 +13,12 @@ from pathlib import Path
 
 from . import files
 from .errors import GeneveError, failing_to
-from .found import Settings
-from .model import Gateway
+from .model import Gateway, Settings
 
 KERNEL = "/proc/sys"
 DIRECTORY = "/run/sysctl.d"
 PREFIX = "10-geneve-ovs-"
-_NAME = re.compile(rf"{PREFIX}(?P<bridge>.+)\.(?:conf|(?P<writer>[0-9]+))")
+_NAME = rf"{PREFIX}(?P<bridge>.+)\.(?:conf|(?P<writer>[0-9]+))"
 
 
 def write(gateway: Gateway) -> None:
@@ -28,17 +27,17 @@ def write(gateway: Gateway) -> None:
         _write_file(_path(gateway.bridge), _settings(gateway))
 
 
-def apply(gateway: Gateway, *, localhost: bool) -> None:
+def apply(gateway: Gateway, *, localhost: bool | None) -> None:
     """Let the host forward, and take packets for the containers on any interface; the bridge must exist.
 
-    With `localhost`, connections to 127.0.0.1 may be translated to the containers.
+    With `localhost`, connections to 127.0.0.1 may be translated to the containers; None leaves that as it is.
     """
     if not gateway.subnets:
         return
     write(gateway)  # again: who left the network last may have removed the file since
     settings = _settings(gateway)
-    if localhost:
-        settings[f"net/ipv4/conf/{gateway.bridge}/route_localnet"] = "1"
+    if localhost is not None:
+        settings[f"net/ipv4/conf/{gateway.bridge}/route_localnet"] = str(int(localhost))
     for key, value in settings.items():
         file = f"{KERNEL}/{key}"
         try:
@@ -70,7 +69,7 @@ def remove(bridge: str) -> None:
 
 def find_files() -> tuple[Settings, ...]:
     """The files of all bridges."""
-    found = (_NAME.fullmatch(path.name) for path in _ours())
+    found = (re.fullmatch(_NAME, path.name) for path in _ours())
     return tuple(
         Settings(str(Path(DIRECTORY, name[0])), name["bridge"]) for name in found if name and not name["writer"]
     )
@@ -117,7 +116,7 @@ def _unlink(path: Path) -> None:
 
 def _unfinished(bridge: str | None = None) -> list[Path]:
     """Of this bridge, or of all, what nobody writes any more."""
-    found = ((path, _NAME.fullmatch(path.name)) for path in _ours())
+    found = ((path, re.fullmatch(_NAME, path.name)) for path in _ours())
     return [
         path
         for path, name in found

@@ -15,8 +15,8 @@ from ..errors import GeneveError
 from ..model import Tunnel
 from ..options import GONE
 
-_NUMERIC = re.compile(r"[0-9.]+|.*[:%/].*")  # meant as an address, so never worth a DNS query
-_NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_.])?", re.ASCII)
+_NUMERIC = r"[0-9.]+|.*[:%/].*"  # meant as an address, so never worth a DNS query
+_NAME = r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_.])?"
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def _endpoint(host: str, resolve: Callable[[str], Address]) -> Address:
     try:
         address = _plain(ipaddress.ip_address(host))
     except ValueError:
-        if _NUMERIC.fullmatch(host) or not _NAME.fullmatch(host):
+        if re.fullmatch(_NUMERIC, host) or not re.fullmatch(_NAME, host):
             raise GeneveError(
                 f"hosts: {host!r} is neither an IP address nor a DNS name nor {GONE!r} (a host that is gone)"
             ) from None

@@ -14,8 +14,7 @@ import pytest
 
 from netavark_geneve import dns
 from netavark_geneve.errors import Deadline, GeneveError
-from netavark_geneve.found import Line
-from netavark_geneve.model import Names
+from netavark_geneve.model import Line, Names
 
 WEB = Names(
     network="net1",

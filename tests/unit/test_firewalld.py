@@ -25,7 +25,7 @@ def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """firewalld is installed, and a bus could be at SOCKET."""
     file = tmp_path / "firewalld"
     file.touch(mode=0o755)
-    monkeypatch.setattr(firewalld, "DIRECTORIES", str(tmp_path))
+    monkeypatch.setattr(firewalld, "DIRECTORIES", (str(tmp_path),))
     monkeypatch.setattr(firewalld, "SOCKET", str(tmp_path / "bus"))
     return file
 

@@ -12,8 +12,8 @@ import pytest
 from netavark_geneve import attach, detach, dns, firewall, firewalld, gc, linklist, links, stale, sweep, sysctls
 from netavark_geneve.addresses import Network as IPNetwork
 from netavark_geneve.errors import Deadline, GeneveError
-from netavark_geneve.found import Bridge, Found, Line, Link, Owner, Port, Settings
-from netavark_geneve.model import Network
+from netavark_geneve.found import Bridge, Found, Link, Owner, Port
+from netavark_geneve.model import Line, Network, Settings
 
 from .makers import CONTAINER_ID, created, network, refused
 

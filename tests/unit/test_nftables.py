@@ -141,7 +141,7 @@ def test_host_that_can_start_no_process_is_told_why(monkeypatch: pytest.MonkeyPa
     def fork(*_: object, **named: object) -> None:
         raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
 
-    monkeypatch.setattr("netavark_geneve.nftables.subprocess.run", fork)
+    monkeypatch.setattr("subprocess.run", fork)
     with refused("cannot run nft: Resource temporarily unavailable", "limit of processes"):
         nftables.run([nftables.table("add")], Deadline(10))
 
@@ -156,7 +156,7 @@ def test_nft_has_what_is_left_of_the_deadline_and_a_second_at_least(
         given.append(timeout)
         raise subprocess.TimeoutExpired(command, timeout)
 
-    monkeypatch.setattr("netavark_geneve.nftables.subprocess.run", hang)
+    monkeypatch.setattr("subprocess.run", hang)
     with refused("nft did not finish in time"):
         nftables.run([nftables.table("add")], Deadline(seconds))
     assert patience <= given[0] <= max(1, seconds)

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from netavark_geneve.found import Bridge, Found, Line, Link, Owner, Port, Settings
+from netavark_geneve.found import Bridge, Found, Link, Owner, Port
+from netavark_geneve.model import Line, Settings
 from netavark_geneve.stale import Thing, confirmed, find_stale, judge
 
 from .makers import CONTAINER_ID, ids
