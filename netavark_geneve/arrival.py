@@ -8,7 +8,6 @@ while the switch is at it.
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 
-from . import links
 from .errors import GeneveError
 from .model import AttachPlan
 from .neighbours import Neighbours, open_socket
@@ -42,9 +41,11 @@ class Arrival:
         Not where the bridge is not there yet, has no address, is not ours, or in another VLAN.
         """
         bridge = self._plan.bridge
-        if bridge.managed and bridge.vlan == self._plan.veth.vlan and links.is_up(bridge.name):
-            with suppress(GeneveError):  # the bridge may be going right now, with its last container
+        if bridge.managed and bridge.vlan == self._plan.veth.vlan:
+            with suppress(GeneveError):  # it is not there, or going right now, with its last container
                 bystander = self._sockets.enter_context(open_socket(self._plan.veth, bridge.name))
+                if bystander.is_cut_off():
+                    return
                 if self._comes_back:
                     bystander.call()  # so that there are flows from before
                 if self._plan.detect_conflicts:

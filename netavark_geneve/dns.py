@@ -376,7 +376,7 @@ def _lock() -> Iterator[None]:
     try:
         descriptor = _open_parent()
         try:
-            DIRECTORY.mkdir(mode=0o700, exist_ok=True)
+            files.make_directory(DIRECTORY)
             _new().unlink(missing_ok=True)  # of one who was killed: whoever writes has the lock
             yield
         finally:
@@ -388,7 +388,7 @@ def _lock() -> Iterator[None]:
 def _open_parent() -> int:
     """The parent directory, locked; once more when whom we waited for has removed it."""
     while True:
-        DIRECTORY.parent.mkdir(mode=0o700, exist_ok=True)
+        files.make_directory(DIRECTORY.parent)
         try:
             descriptor = os.open(DIRECTORY.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except FileNotFoundError:

@@ -6,6 +6,7 @@ Python's own files make ten, and go through several hundred kilobytes of code th
 
 import os
 from collections.abc import Iterable
+from contextlib import suppress
 
 _PIECE = 65536  # bytes
 
@@ -35,6 +36,12 @@ def write(path: str | os.PathLike[str], text: str) -> None:
 def create(path: str | os.PathLike[str], text: str) -> None:
     """Make a file with this in it, or write it over. Raises OSError."""
     _write(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666), text)
+
+
+def make_directory(path: str | os.PathLike[str]) -> None:
+    """For root alone, unless something of that name is there. Raises OSError."""
+    with suppress(FileExistsError):
+        os.mkdir(path, 0o700)
 
 
 def find_program(name: str, directories: Iterable[str]) -> str | None:
