@@ -125,7 +125,7 @@ def _reach_host(plan: AttachPlan, resolver: str | None, environ: Mapping[str, st
     """The host answers as gateway and resolver; the bridge's interface is there."""
     with timed("gateway"):
         links.configure_bridge(plan.bridge)
-        sysctls.apply(plan.gateway, localhost=True if plan.publication.ports else None)
+        sysctls.apply(plan.gateway, localhost=bool(plan.publication.ports))
     with timed("names"):
         if plan.names is not None and resolver is not None:
             dns.ensure_names(plan.names, resolver, environ, deadline)

@@ -185,27 +185,13 @@ def _skeleton(gateways: Sequence[Gateway], foreign: Foreign) -> list[Command]:
         *elements("add", FOREIGN, foreign.bridges),
         *elements("add", FOREIGN_ISOLATED, foreign.isolated),
     ]
-    for hook in _hooks():
-        commands += _hooked(*hook)
+    for name, kind, hook, priority, rules in _hooks():
+        commands += [
+            add("chain", name=name, type=kind, hook=hook, prio=priority, policy="accept"),
+            flush("chain", name),
+            *(rule(name, *expressions) for expressions in rules),
+        ]
     return commands
-
-
-def _hooked(name: str, kind: str, hook: str, priority: int, rules: Sequence[Sequence[Expression]]) -> list[Command]:
-    return [
-        add("chain", name=name, type=kind, hook=hook, prio=priority, policy="accept"),
-        flush("chain", name),
-        *(rule(name, *expressions) for expressions in rules),
-    ]
-
-
-def _guard() -> list[Command]:
-    """What published ports need besides: route_localnet opens 127.0.0.0/8 to whoever is on the bridge, also elsewhere.
-
-    Not before there are some, since every packet of the host comes by here: of small ones in a tunnel that costs three
-    of a hundred. Then it stays, as the setting does.
-    """
-    stray = [_daddr(LOOPBACK), interface("iif", f"@{BRIDGES}"), {"drop": None}]
-    return _hooked("guard", "filter", "prerouting", -300, [stray])
 
 
 def _hooks() -> Iterator[tuple[str, str, str, int, list[list[Expression]]]]:
@@ -219,7 +205,10 @@ def _hooks() -> Iterator[tuple[str, str, str, int, list[list[Expression]]]]:
             [equals({"meta": {"key": "nfproto"}}, f"ipv{version}"), lookup(concat(*_PORT), PORTS[version])],
         )
     ]
-    yield "prerouting", "nat", "prerouting", -100, published
+    # route_localnet opens 127.0.0.0/8 to whoever is on the bridge, also from other hosts. Here, where only what begins
+    # a connection comes by: a chain for all packets takes three of a hundred small ones out of a tunnel.
+    guard = [_daddr(LOOPBACK), ours_in, {"drop": None}]
+    yield "prerouting", "nat", "prerouting", -100, [guard, *published]
     yield "output", "nat", "output", -100, published
     localhost = [_saddr(LOOPBACK), ours_out, {"masquerade": None}]
     sources = [[lookup(_address(version, "saddr"), name)] for version, name in SOURCES.items()]
@@ -285,7 +274,7 @@ def _published(publication: Publication, leave_out: Collection[Key] = ()) -> lis
     if not publication.ports:
         return []
     chain = _published_chain(publication.bridge, publication.container_id)
-    commands = [*_guard(), add("chain", name=chain), flush("chain", chain)]
+    commands = [add("chain", name=chain), flush("chain", chain)]
     for port in publication.ports:
         for address in publication.addresses:
             if port.covers(address.version):

@@ -27,17 +27,17 @@ def write(gateway: Gateway) -> None:
         _write_file(_path(gateway.bridge), _settings(gateway))
 
 
-def apply(gateway: Gateway, *, localhost: bool | None) -> None:
+def apply(gateway: Gateway, *, localhost: bool) -> None:
     """Let the host forward, and take packets for the containers on any interface; the bridge must exist.
 
-    With `localhost`, connections to 127.0.0.1 may be translated to the containers; None leaves that as it is.
+    With `localhost`, connections to 127.0.0.1 may be translated to the containers.
     """
     if not gateway.subnets:
         return
     write(gateway)  # again: who left the network last may have removed the file since
     settings = _settings(gateway)
-    if localhost is not None:
-        settings[f"net/ipv4/conf/{gateway.bridge}/route_localnet"] = str(int(localhost))
+    if localhost:
+        settings[f"net/ipv4/conf/{gateway.bridge}/route_localnet"] = "1"
     for key, value in settings.items():
         file = f"{KERNEL}/{key}"
         try:

@@ -13,8 +13,7 @@ from .ruleset import ACCEPT, DROP, Json, Packet, Ruleset, Verdict
 
 FIREWALLD = ("inet", "firewalld")
 OURS = ("inet", "netavark_geneve")
-HOOKS = ("forward", "postrouting")  # chains of ours that are never without rules
-GUARD, PUBLISHED = "guard", "published/"  # the former is there once there is one of the latter
+HOOKS = ("prerouting", "forward", "postrouting")  # chains of ours that are never without rules
 RESTORE = "netavark-geneve reload"
 # Addresses for documentation, RFC 5737 and RFC 3849: of nobody.
 STRANGERS: dict[int, Address] = {4: ipaddress.ip_address("203.0.113.1"), 6: ipaddress.ip_address("2001:db8::1")}
@@ -76,7 +75,7 @@ def check_rules(objects: Iterable[Json], gateways: Iterable[Gateway]) -> Finding
         if _table(item) == OURS:
             known |= {chain["name"] for kind, chain in item.items() if kind == "chain"}
             filled |= {rule["chain"] for kind, rule in item.items() if kind == "rule"}
-    missing = [GUARD] if any(name.startswith(PUBLISHED) for name in known) and GUARD not in filled else []
+    missing = []
     for gateway in gateways:
         chain = f"network/{gateway.bridge}"  # of an internal network it has no rules
         missing += [hook for hook in HOOKS if hook not in filled]

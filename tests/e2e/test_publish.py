@@ -57,6 +57,32 @@ def test_a_published_port_is_reached_from_everywhere(fabric: Fabric) -> None:
     assert fetch(stranger.host, web.address, 80, inside=stranger) == ""  # only what is published
 
 
+def test_published_ports_open_nothing_that_the_host_serves_to_itself(fabric: Fabric) -> None:
+    """Where there are some, 127.0.0.0/8 is routed (route_localnet), and a container may be root of its own network."""
+    host = fabric.hosts[0]
+    Fabric([host]).create("net1", *SUBNET)
+    intruder = serve(host, "net1", "-p", "8080:80", name="web")
+    own = ("sysctl -qw net.ipv4.conf.all.route_localnet=1", "ip address delete 127.0.0.1/8 dev lo")
+    for command in (*own, "ip route add 127.0.0.0/8 via 192.168.120.1"):
+        host.netns_run(intruder.name, *command.split())
+
+    ask = ("socat", "-T5", "-", "TCP:127.0.0.5:9999,connect-timeout=2")
+
+    def answer() -> str:
+        return host.netns_run(intruder.name, *ask, check=False).stdout
+
+    with host.popen("socat", "TCP-LISTEN:9999,bind=127.0.0.5,fork,reuseaddr", "SYSTEM:echo own") as server:
+        try:
+            wait_until(lambda: host.run(*ask, check=False).stdout == "own\n", "the host to serve itself")
+            assert answer() == ""
+            host.run("nft", "flush", "chain", "inet", "netavark_geneve", "prerouting")
+            assert answer() == "own\n"  # so the test would see it
+            host.run("netavark-geneve", "reload")
+            assert answer() == ""
+        finally:
+            server.terminate()
+
+
 def test_ports_of_both_families(fabric: Fabric) -> None:
     one, two, _ = fabric.hosts
     Fabric([one]).create("net1", *SUBNET, *SUBNET6)

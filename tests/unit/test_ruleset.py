@@ -242,11 +242,11 @@ def test_nobody_can_tell_what_the_old_iptables_does() -> None:
     assert (finding.found, finding.state) == ("cannot tell", WARNING)
 
 
-OUR_CHAINS = ("guard", "forward", "postrouting", "network/ovs_net1", "published/ovs_net1/cccccccccccc")
+OUR_CHAINS = ("prerouting", "forward", "postrouting", "network/ovs_net1")
 GATEWAY = planned(created()).gateway
 
 
-@pytest.mark.parametrize("flushed", [*OUR_CHAINS[:-1], None])
+@pytest.mark.parametrize("flushed", [*OUR_CHAINS, None])
 def test_rules_of_ours_that_somebody_flushed(flushed: str | None) -> None:
     objects = [
         item
@@ -256,11 +256,6 @@ def test_rules_of_ours_that_somebody_flushed(flushed: str | None) -> None:
     finding = check_rules(objects, [GATEWAY])
     assert finding.state == (FAULT if flushed else OK)
     assert finding.remedy == ("netavark-geneve reload" if flushed else "")
-
-
-def test_without_published_ports_nothing_is_guarded() -> None:
-    objects = [item for name in OUR_CHAINS[1:-1] for item in chain(name, [ACCEPTS], table="netavark_geneve")]
-    assert check_rules(objects, [GATEWAY]).state == OK
 
 
 def test_rules_of_somebody_else_are_not_ours() -> None:

@@ -93,7 +93,7 @@ QUIET = {"net/ipv6/conf/ovs_net1/accept_ra": "0", "net/ipv6/conf/ovs_net1/accept
 def test_host_forwards_what_the_network_has_a_way_out_for_and_nothing_else(
     kernel: Kernel, file: Path, gateway: Gateway, wanted: dict[str, str]
 ) -> None:
-    sysctls.apply(gateway, localhost=None)
+    sysctls.apply(gateway, localhost=False)
     assert kernel.changed() == wanted
     assert written(file) == wanted
 
@@ -114,7 +114,7 @@ def test_connections_to_localhost_are_translated_only_where_ports_are_published(
 
 def test_container_without_ports_leaves_it_to_those_that_have_some(kernel: Kernel) -> None:
     sysctls.apply(ONE, localhost=True)
-    sysctls.apply(ONE, localhost=None)  # another container
+    sysctls.apply(ONE, localhost=False)  # another container
     assert kernel.changed()["net/ipv4/conf/ovs_net1/route_localnet"] == "1"
 
 
@@ -122,7 +122,7 @@ def test_file_comes_back_when_who_left_last_removed_it(kernel: Kernel, file: Pat
     sysctls.write(ONE)
     text = file.read_text()
     sysctls.remove("ovs_net1")
-    sysctls.apply(ONE, localhost=None)
+    sysctls.apply(ONE, localhost=False)
     assert file.read_text() == text
 
 
@@ -151,7 +151,7 @@ def test_file_that_is_there_is_left_alone(kernel: Kernel, file: Path) -> None:
 
 
 def test_removing_twice_is_fine_and_the_kernel_keeps_forwarding(kernel: Kernel, file: Path) -> None:
-    sysctls.apply(ONE, localhost=None)
+    sysctls.apply(ONE, localhost=False)
     for _ in range(2):
         sysctls.remove("ovs_net1")
         assert not file.exists()
@@ -161,7 +161,7 @@ def test_removing_twice_is_fine_and_the_kernel_keeps_forwarding(kernel: Kernel, 
 def test_value_that_is_set_already_is_not_written_again(kernel: Kernel) -> None:
     forward = kernel.root / "net/ipv4/ip_forward"
     forward.write_text("1\n")
-    sysctls.apply(ONE, localhost=None)
+    sysctls.apply(ONE, localhost=False)
     assert forward.read_text() == "1\n"
 
 
@@ -169,7 +169,7 @@ def test_setting_that_the_kernel_has_not_is_named(kernel: Kernel) -> None:
     (kernel.root / "net/ipv4/ip_forward").unlink()
     (kernel.root / "net/ipv4/ip_forward").mkdir()
     with refused("ip_forward", "to 1", "Is a directory"):
-        sysctls.apply(ONE, localhost=None)
+        sysctls.apply(ONE, localhost=False)
 
 
 def test_directory_that_cannot_be_made_is_named(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -242,6 +242,6 @@ def test_settings_are_told_as_they_are_and_as_they_should_be(kernel: Kernel) -> 
     """What doctor compares; after `apply` they are the same."""
     wanted = {"net/ipv4/conf/ovs_net1/rp_filter": "2", "net/ipv4/ip_forward": "1"}
     assert sysctls.find_settings(ONE) == tuple((key, "as it was", value) for key, value in wanted.items())
-    sysctls.apply(ONE, localhost=None)
+    sysctls.apply(ONE, localhost=False)
     assert sysctls.find_settings(ONE) == tuple((key, value, value) for key, value in wanted.items())
     assert sysctls.read("net/ipv4/no_such_key") == "none"
