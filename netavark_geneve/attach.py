@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack, nullcontext
 from typing import Any
 
-from . import dns, firewall, firewalld, interior, links, podman, switch, sysctls
+from . import dns, firewall, firewalld, interior, links, podman, switch, sysctls, tap
 from .arrival import arriving
 from .errors import Deadline, GeneveError, during
 from .kept import Kept
@@ -65,12 +65,12 @@ def attach(
         undo.callback(_undo, _leave, network, container, environ)
         sysctls.write(plan.gateway)
         # Also of a bridge that was there: its last container may be leaving, and then it is made again.
-        with switch.making(environ) if is_userspace else nullcontext():
+        with tap.making(environ) if is_userspace else nullcontext():
             change = ovs.attach(plan, deadline)
             # While ovs-vswitchd is at it.
             with timed("firewall"):
                 _open(plan, environ, deadline, is_first=is_first)
-            has_gateway = not change.makes_bridge and links.is_up(bridge.name)
+            has_gateway = change.has_bridge and links.is_up(bridge.name)
             if has_gateway:
                 _reach_host(plan, resolver, environ, deadline)
             ovs.wait_attached(plan, change.next_cfg, deadline)

@@ -13,12 +13,12 @@ from functools import partial
 from . import dns, firewall, firewalld, links, stale, sweep, sysctls
 from .errors import Deadline, Failures, GeneveError
 from .found import Bridge, Link, Port
-from .leave import remove_left_tap
 from .log import logger
 from .model import Line, Network, Settings
 from .ovsdb import START_IT
 from .stale import Thing
 from .survey import Host
+from .tap import remove_left_tap
 
 DEADLINE = 30.0  # seconds for all removals, on a host full of leftovers
 GRACE = 15.0  # seconds; longer than an attach with its undo, or a detach, takes

@@ -3,13 +3,14 @@
 
 from collections.abc import Callable, Mapping
 
-from . import dns, firewall, firewalld, links, naming, switch, sysctls
+from . import dns, firewall, firewalld, naming, switch, sysctls
 from .errors import Deadline, Failures
 from .log import logger
 from .model import Container, Network
 from .options import UNMANAGED
 from .ovsdb import START_IT, Pool
 from .switch import Switch
+from .tap import remove_left_tap
 
 
 def withdraw(
@@ -58,19 +59,6 @@ def leave(ovs: Switch, network: Network, container: Container, environ: Mapping[
                 remove_left_tap(bridge, environ, deadline)
         with failures.collected():
             forget(network, container, environ, deadline, is_needed=is_needed)
-
-
-def remove_left_tap(bridge: str, environ: Mapping[str, str], deadline: Deadline) -> None:
-    """Remove what ovs-vswitchd left of a bridge's interface, unless there is such a bridge again.
-
-    Under the userspace datapath the interface can outlive the bridge, with its address: when the daemon is down, and
-    for good when it reads the routes just as it lets go of the interface, since it keeps open an interface that has a
-    route, and the route stays with the interface. Whoever makes the bridge again may have got this very interface.
-    """
-    if links.find_link(bridge) is not None:
-        with switch.alone(environ):
-            if not switch.is_there(bridge, environ, deadline):
-                links.remove_tap(bridge)
 
 
 def forget(

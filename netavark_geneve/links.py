@@ -222,13 +222,18 @@ def _find_vrf(name: str) -> int:
     return index
 
 
-def remove_tap(name: str) -> None:
-    """Delete what ovs-vswitchd left of a bridge's interface under the userspace datapath; nothing of another kind."""
+def remove_tap(name: str) -> bool:
+    """Delete what ovs-vswitchd left of a bridge's interface under the userspace datapath; nothing of another kind.
+
+    Whether there was one.
+    """
     from . import linklist
 
     index = find_link(name)
-    if index is not None and linklist.find_kind(index, name) == linklist.TAP:
-        remove_found(index, name)
+    if index is None or linklist.find_kind(index, name) != linklist.TAP:
+        return False
+    remove_found(index, name)
+    return True
 
 
 def remove_veth(veth: Veth) -> None:

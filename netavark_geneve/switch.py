@@ -1,22 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
 """Open vSwitch's side of an attach: bridge, tunnels and port in one OVSDB transaction."""
 
-import fcntl
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
+from uuid import uuid4
 
 from ovs.db.idl import Transaction
 
 from . import naming
-from .errors import Deadline, GeneveError, failing_to
+from .errors import Deadline, GeneveError
 from .log import timed
 from .model import AttachPlan, Bridge, Tunnel
-from .ovsdb import EVERY, RUNDIR, RUNDIR_VARIABLE, Change, Pool, Replica, connected, named, no_answer, tagged
+from .ovsdb import EVERY, Change, Pool, Replica, connected, named, no_answer, tagged
 
 FOLLOW_MAX = 5.0  # seconds that a detach waits for ovs-vswitchd, which will follow in its time
+NOTICE_MAX = 1.0  # seconds that ovs-vswitchd takes at most, if it runs, to notice what has changed in the kernel
 BROKEN = ["ofport", "==", -1]  # the interfaces that ovs-vswitchd could not set up, mostly since there is no such device
 _HINTS = {  # what ovs-vswitchd says, and what it means for us
     "File exists": "another tunnel has the same VNI, peer and port; choose another --opt vni=, the same on every host",
@@ -26,10 +26,10 @@ _HINTS = {  # what ovs-vswitchd says, and what it means for us
 
 @dataclass(frozen=True)
 class Attached:
-    """What stands in the database: `next_cfg`, the configuration to wait for, and whether it has a new bridge."""
+    """What stands in the database: `next_cfg`, the configuration to wait for, and whether the bridge works already."""
 
     next_cfg: int
-    makes_bridge: bool
+    has_bridge: bool
 
 
 class Switch:
@@ -59,7 +59,7 @@ class Switch:
             if has_rebooted and not self._api.look_at(everything, deadline):
                 raise no_answer(deadline)
             change = _Attach(self._api, plan)
-            return Attached(self._api.submit(change, deadline), change.makes_bridge)
+            return Attached(self._api.submit(change, deadline), change.has_bridge)
 
     def wait_attached(self, plan: AttachPlan, next_cfg: int, deadline: Deadline) -> None:
         """Wait until ovs-vswitchd forwards for the container; raises GeneveError when it cannot."""
@@ -105,6 +105,11 @@ class Switch:
             is_left = row is not None and naming.CONTAINER_ROLE.items() <= row.external_ids.items()
         if is_left and not self._api.has_completed(self._api.submit(_Drop(self._api, name), deadline), deadline):
             raise no_answer(deadline)
+
+    def wait_noticed(self, deadline: Deadline) -> bool:
+        """Whether ovs-vswitchd has noticed what changed in the kernel: after each configuration it reads of that."""
+        next_cfg = self._api.submit(_Nothing(self._api), deadline)
+        return self._api.has_completed(next_cfg, Deadline(min(NOTICE_MAX, deadline.remaining())))
 
     def find_datapath_type(self, bridge: str) -> str | None:
         """As the Bridge row says; None when there is none yet."""
@@ -164,42 +169,16 @@ def connect_all(environ: Mapping[str, str], deadline: Deadline) -> Iterator[Swit
         yield Switch(api)
 
 
-def is_there(bridge: str, environ: Mapping[str, str], deadline: Deadline) -> bool:
-    """Whether there is a bridge of that name just now, whoever's it is."""
+@contextmanager
+def connect_bridge(environ: Mapping[str, str], deadline: Deadline, bridge: str) -> Iterator[Switch]:
+    """Connect to look at the bridge of that name, whoever's it is."""
     only = [named(bridge)]
     with connected(environ, deadline, {"Bridge": only, "Port": only, "Interface": only}) as api:
-        return api.find_named("Bridge", bridge) is not None
-
-
-@contextmanager
-def making(environ: Mapping[str, str]) -> Iterator[None]:
-    """Nobody of us removes what is left of a bridge's interface: it may be the one that is being made."""
-    with _locked(environ, fcntl.LOCK_SH):
-        yield
-
-
-@contextmanager
-def alone(environ: Mapping[str, str]) -> Iterator[None]:
-    """Nobody of us has a bridge's interface made: what there is of one may be removed."""
-    with _locked(environ, fcntl.LOCK_EX):
-        yield
-
-
-@contextmanager
-def _locked(environ: Mapping[str, str], how: int) -> Iterator[None]:
-    path = environ.get(RUNDIR_VARIABLE, RUNDIR)
-    with failing_to(f"open {path}"):
-        directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        with failing_to(f"lock {path}"):
-            fcntl.flock(directory, how)
-        yield
-    finally:
-        os.close(directory)
+        yield Switch(api)
 
 
 class _Attach(Change):
-    makes_bridge = False
+    has_bridge = False  # one that ovs-vswitchd has made: what it has still to make replaces what there is
 
     def __init__(self, api: Replica, plan: AttachPlan) -> None:
         super().__init__(api)
@@ -238,7 +217,8 @@ class _Attach(Change):
     def _ensure_bridge(self, txn: Transaction) -> Any:
         wanted = self.plan.bridge
         bridge = self.api.find_named("Bridge", wanted.name)
-        self.makes_bridge = bridge is None
+        interface = self.api.find_named("Interface", wanted.name)
+        self.has_bridge = interface is not None and bool(self.api.value(interface, "ofport"))
         if not wanted.managed:
             if bridge is None:
                 raise GeneveError(
@@ -314,6 +294,12 @@ class _Detach(Change):
             bridge.delete()
         elif port is not None and port.uuid in bridge.ports:
             bridge.delvalue("ports", port.uuid)
+
+
+class _Nothing(Change):
+    def run(self, txn: Transaction) -> None:
+        """Take away a bridge that there is not: without any change the configuration would get no number."""
+        self.api.root.delvalue("bridges", uuid4())
 
 
 class _Drop(Change):

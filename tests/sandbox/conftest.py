@@ -3,9 +3,11 @@
 import ipaddress
 import json
 import os
+import signal
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -88,6 +90,17 @@ def detach(plan: AttachPlan, *, pool: Pool | None = None) -> None:
     with connect(plan, pool) as ovs:
         ovs.detach(plan.bridge.name, plan.port_tags, Deadline(10))
     links.remove_link(plan.veth.name)
+
+
+@contextmanager
+def frozen(daemon: str) -> Iterator[None]:
+    """It does nothing meanwhile."""
+    pid = int(Path(f"/run/openvswitch/{daemon}.pid").read_text(encoding="ascii"))
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
 
 
 @pytest.fixture(autouse=True)

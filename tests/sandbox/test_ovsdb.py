@@ -1,11 +1,7 @@
 """Connections to a real ovsdb-server that serve one request after the other."""
 
-import os
-import signal
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 from ovs.db.idl import Transaction
@@ -14,7 +10,7 @@ from netavark_geneve import ovsdb
 from netavark_geneve.errors import Deadline, GeneveError
 from netavark_geneve.ovsdb import Pool
 
-from .conftest import attach, connect, detach, make_plan, make_veth, plug, ports, vsctl
+from .conftest import attach, connect, detach, frozen, make_plan, make_veth, plug, ports, vsctl
 
 
 @pytest.fixture
@@ -36,16 +32,6 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[object]:
 
     monkeypatch.setattr(ovsdb, "_connect", recording)
     return connections
-
-
-@contextmanager
-def frozen_server() -> Iterator[None]:
-    server = int(Path("/run/openvswitch/ovsdb-server.pid").read_text(encoding="ascii"))
-    os.kill(server, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.kill(server, signal.SIGCONT)
 
 
 def test_one_connection_serves_requests_of_any_network(pool: Pool, made: list[object]) -> None:
@@ -122,7 +108,7 @@ def test_a_server_that_does_not_answer_is_waited_for_until_the_deadline_and_no_l
     plan = make_plan()
     make_veth(plan)
 
-    with connect(plan) as ovs, frozen_server():
+    with connect(plan) as ovs, frozen("ovsdb-server"):
         with pytest.raises(GeneveError, match=r"did not take the change within 0\.1 s"):
             ovs.attach(plan, Deadline(0.1))
         assert not ovs.has_bridge(plan.bridge.name, "id-net1")  # the connection still tells what it knew
@@ -137,7 +123,7 @@ def test_when_one_connection_is_dead_so_are_the_others(
     monkeypatch.setattr(Pool, "PATIENCE", 0.1)
     with connect(make_plan(1), pool), connect(make_plan(2), pool):
         pass
-    with frozen_server():
+    with frozen("ovsdb-server"):
         assert pool.take({"Bridge": ovsdb.EVERY}) is None
     assert [api.ovsdb_connection.is_running for api in made] == [False, False]  # type: ignore[attr-defined]
 

@@ -1,6 +1,7 @@
 """switch.py against a real ovsdb-server and ovs-vswitchd."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -8,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from netavark_geneve import links
-from netavark_geneve.errors import GeneveError
+from netavark_geneve import links, switch
+from netavark_geneve.errors import Deadline, GeneveError
 from netavark_geneve.ovsdb import Replica
 
-from .conftest import attach, connect, detach, make_plan, make_veth, plug, ports, vsctl
+from .conftest import attach, connect, detach, frozen, make_plan, make_veth, plug, ports, vsctl
 
 
 def test_one_attach_makes_bridge_tunnels_and_port() -> None:
@@ -41,6 +42,29 @@ def test_attach_returns_only_when_the_switch_forwards_for_the_port() -> None:
         shown = subprocess.run(("ovs-ofctl", "show", "ovs_net1"), check=True, capture_output=True, text=True).stdout
 
     assert f"({plan.veth.name})" in shown
+
+
+def test_a_bridge_is_there_for_those_who_join_once_the_switch_has_made_it() -> None:
+    """Until then there may be an interface of its name all the same, of the bridge that it replaces."""
+    plans = [make_plan(number) for number in (1, 2, 3)]
+    for plan in plans:
+        make_veth(plan)
+    with connect(plans[0]) as first, connect(plans[1]) as second:
+        with frozen("ovs-vswitchd"):
+            assert not first.attach(plans[0], Deadline(10)).has_bridge
+            change = second.attach(plans[1], Deadline(10))
+            assert not change.has_bridge
+        second.wait_attached(plans[1], change.next_cfg, Deadline(10))
+    with connect(plans[2]) as third:
+        assert third.attach(plans[2], Deadline(10)).has_bridge
+
+
+def test_the_switch_says_that_it_has_noticed() -> None:
+    attach(make_plan())
+    with switch.connect_bridge(os.environ, Deadline(10), "ovs_net1") as ovs:
+        assert ovs.wait_noticed(Deadline(10))
+        with frozen("ovs-vswitchd"):
+            assert not ovs.wait_noticed(Deadline(10))
 
 
 def test_the_last_detach_removes_the_bridge_and_is_repeatable() -> None:

@@ -25,7 +25,18 @@ LAYERS = {
     "front ends": ("frontends.netavark", "frontends.fields"),
     "verbs": ("create", "attach", "detach", "reload", "gc", "doctor"),
     "decide": (
-        *("definition", "plan", "membership", "fabric.mesh", "leave", "arrival", "stale", "survey", "examination"),
+        *(
+            "definition",
+            "plan",
+            "membership",
+            "fabric.mesh",
+            "leave",
+            "tap",
+            "arrival",
+            "stale",
+            "survey",
+            "examination",
+        ),
         *(
             "checks.software",
             "checks.openvswitch",
