@@ -10,17 +10,24 @@ from . import files
 from .errors import GeneveError, failing_to
 from .model import Veth
 
+_SIOCSIFFLAGS, _IFF_UP, _IFF_MULTICAST = 0x8914, 0x1, 0x1000  # linux/sockios.h, linux/if.h
 _SIOCETHTOOL, _ETHTOOL_STXCSUM = 0x8946, 0x17  # linux/sockios.h, linux/ethtool.h
 
 
 def prepare(veth: Veth) -> None:
-    """Before it has a carrier: settings as netavark's bridge driver makes them, no IPv6, and its own checksums."""
+    """Settings as netavark's bridge driver makes them, no IPv6, its own checksums; and up, without a carrier yet."""
     _write_sysctl(veth, "ipv4/conf/{}/arp_notify", "1")
     _write_sysctl(veth, "ipv4/conf/{}/rp_filter", "2")  # with two networks the answer may leave by the other one
     # Also where the network has IPv6: until the addresses are known to be free, nothing may claim them.
     _write_sysctl(veth, "ipv6/conf/{}/disable_ipv6", "1")
-    if not veth.checksum_offload:
-        _disable_checksum_offload(veth.interface)
+    with (
+        failing_to(f"set up {veth.interface} in the container"),
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as kernel,
+    ):
+        if not veth.checksum_offload:
+            _disable_checksum_offload(kernel, veth.interface)
+        # As it was made, and up; netlink would look for its index first.
+        fcntl.ioctl(kernel, _SIOCSIFFLAGS, struct.pack("16sH22x", veth.interface.encode(), _IFF_UP | _IFF_MULTICAST))
 
 
 def enable_ipv6(veth: Veth) -> None:
@@ -49,12 +56,9 @@ def _has(file: str, value: str) -> bool:
         return False
 
 
-def _disable_checksum_offload(interface: str) -> None:
+def _disable_checksum_offload(kernel: socket.socket, interface: str) -> None:
     """Have the kernel compute every checksum itself before a packet leaves: ethtool's "tx off"."""
     value = array("I", (_ETHTOOL_STXCSUM, 0))  # struct ethtool_value
     request = struct.pack("16sP", interface.encode(), value.buffer_info()[0])  # struct ifreq
-    with (
-        failing_to(f"turn off transmit checksum offload of {interface}"),
-        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as kernel,
-    ):
+    with failing_to(f"turn off transmit checksum offload of {interface}"):
         fcntl.ioctl(kernel, _SIOCETHTOOL, request)

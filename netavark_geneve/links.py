@@ -26,6 +26,7 @@ if sys.version_info >= (3, 12):
 else:
     from pyroute2.netns import setns
 
+CLONE_NEWNET = 0x40000000  # linux/sched.h; said with each setns(2), of which a service may be allowed this kind alone
 ROUTE_METRIC = 100  # netavark's default
 IFA_F_NODAD = 0x02  # linux/if_addr.h: use the address at once; Podman's IPAM saw to its uniqueness
 POLL = 0.0005  # seconds between two looks at whether an interface has vanished
@@ -53,7 +54,7 @@ def inside(netns: int) -> Iterator[None]:
         home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     try:
         with failing_to("enter the container's network namespace"):
-            setns(netns)
+            setns(netns, CLONE_NEWNET)
         try:
             yield
         finally:
@@ -65,10 +66,10 @@ def inside(netns: int) -> Iterator[None]:
 def _return(home: int) -> None:
     """Tried twice: in the container's namespace our thread could undo nothing, and a helper's would serve others."""
     try:
-        setns(home)
+        setns(home, CLONE_NEWNET)
     except OSError:
         with failing_to("return from the container's network namespace"):
-            setns(home)
+            setns(home, CLONE_NEWNET)
 
 
 def ensure_name_free(veth: Veth) -> None:
@@ -84,10 +85,9 @@ def ensure_name_free(veth: Veth) -> None:
 
 
 def create_veth(veth: Veth, netns: int) -> None:
-    """Make the pair in one message, the container's end born inside its namespace, and up.
+    """Make the pair in one message, the container's end born inside its namespace.
 
-    So the pair goes with the namespace, whatever becomes of us. The host's end says whose it is, and is down: the
-    pair has no carrier.
+    So the pair goes with the namespace, whatever becomes of us. The host's end says whose it is. Both are down.
     """
     born = _first_name(veth)
     with _kernel() as kernel:

@@ -43,12 +43,16 @@ class Kernel:
         self._socket.close()
 
     def add_veth(self, name: str, mtu: int, peer: str, mac: str, netns: int) -> None:
-        """Make a pair, its `peer` in the namespace of that descriptor, with this MAC, and up; the other end is down."""
-        own = _link() + text(_IFLA_IFNAME, name) + number(_IFLA_MTU, mtu)
-        info = text(_INFO_KIND, "veth") + attribute(_INFO_DATA, attribute(_VETH_INFO_PEER, own))
-        there = text(_IFLA_IFNAME, peer) + number(_IFLA_MTU, mtu) + attribute(_IFLA_ADDRESS, octets(mac))
-        there += number(_IFLA_NET_NS_FD, netns)
-        self._change(_NEWLINK, CREATE | EXCL, _link(flags=IFF_UP) + there + attribute(_IFLA_LINKINFO, info))
+        """Make a pair, its `peer` in the namespace of that descriptor, with this MAC; both are down.
+
+        Asked for from this end, since before Linux 6.15 the kernel looks here for the name of the end that it is asked
+        for, also when that is to be elsewhere: many a host has an eth0, and so have its containers.
+        """
+        there = _link() + text(_IFLA_IFNAME, peer) + number(_IFLA_MTU, mtu)
+        there += attribute(_IFLA_ADDRESS, octets(mac)) + number(_IFLA_NET_NS_FD, netns)
+        info = text(_INFO_KIND, "veth") + attribute(_INFO_DATA, attribute(_VETH_INFO_PEER, there))
+        here = text(_IFLA_IFNAME, name) + number(_IFLA_MTU, mtu) + attribute(_IFLA_LINKINFO, info)
+        self._change(_NEWLINK, CREATE | EXCL, _link() + here)
 
     def set_flags(self, index: int, flags: int) -> None:
         """Set these of an interface; its others stay."""

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from netavark_geneve import links, switch
+from netavark_geneve import interior, links, switch
 from netavark_geneve.addresses import Range
 from netavark_geneve.errors import Deadline
 from netavark_geneve.fabric.mesh import Mesh
@@ -66,6 +66,8 @@ def ports(bridge: str = "ovs_net1") -> list[str]:
 def make_veth(plan: AttachPlan, netns: str = NETNS) -> None:
     with links.namespace(netns) as descriptor:
         links.create_veth(plan.veth, descriptor)
+        with links.inside(descriptor):
+            interior.prepare(plan.veth)
         links.connect_veth(plan.veth)
 
 

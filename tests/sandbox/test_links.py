@@ -131,6 +131,22 @@ def test_a_pair_without_an_alias_is_found_by_the_stem_of_its_name() -> None:
     assert links.find_link(veth.name) is None
 
 
+def test_an_interface_name_that_the_host_has_too_is_the_containers_own() -> None:
+    """As eth0 is on many a host; kernels before Linux 6.15 may look for it there."""
+    veth = make_plan().veth
+    subprocess.run(["ip", "link", "add", veth.interface, "type", "bridge"], check=True)
+    try:
+        plug(veth)
+        (link,) = ip("-n", "sandbox", "link", "show", veth.interface)
+        (hosts,) = ip("link", "show", veth.interface)
+    finally:
+        subprocess.run(["ip", "link", "delete", veth.interface], check=True)
+
+    assert link["address"] == veth.mac
+    assert hosts["address"] != veth.mac
+    links.remove_link(veth.name)
+
+
 def test_an_interface_name_that_the_container_has_already_is_an_error() -> None:
     veth = make_plan().veth
     plug(veth)
