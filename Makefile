@@ -32,16 +32,9 @@ sandbox: $(VENV)/ready ## our modules against a real Open vSwitch, with Debian's
 	$(RUN) -m tests.sandbox
 
 .PHONY: e2e
-e2e: $(VENV)/ready ## real Podman on several hosts, without the warm helper and with it, side by side: both mostly wait
+e2e: $(VENV)/ready ## real Podman on several hosts, without the warm helper and with it
 	$(RUN) -m pytest -q tests/lab
-	$(MAKE) --jobs=2 --output-sync --no-print-directory e2e-cold e2e-helper
-
-.PHONY: e2e-cold
-e2e-cold: $(VENV)/ready
 	$(RUN) -m pytest -q tests/e2e
-
-.PHONY: e2e-helper
-e2e-helper: $(VENV)/ready
 	$(RUN) -m pytest -q --helper tests/e2e --ignore=tests/e2e/test_helper.py --ignore=tests/e2e/test_gc.py \
 	    --ignore=tests/e2e/test_doctor.py
 

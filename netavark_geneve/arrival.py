@@ -13,7 +13,7 @@ from .model import AttachPlan
 from .neighbours import Neighbours, open_socket
 
 CONFLICT_WAIT = 0.005  # seconds in which another holder of an address has to answer; the steps meanwhile take longer
-CONFLICT_WAIT_COLD = 0.02  # the same, over new tunnels of the userspace datapath, which ask for their peers first
+CONFLICT_WAIT_COLD = 0.05  # the same, over new tunnels of the userspace datapath, which ask for their peers first
 REACHED_WAIT = 0.5  # seconds at most until the switch sends to the container what is for it
 
 
