@@ -15,7 +15,7 @@ demo: ## watch containers on three hosts talk to each other
 	@$(PYTHON) -m tests.demo
 
 .PHONY: test
-test: lint unit sandbox package-test e2e reliability ## run every test but those on virtual machines
+test: lint unit sandbox package-test vm-test e2e reliability ## run every test
 
 .PHONY: lint
 lint: $(VENV)/ready ## ruff and mypy --strict
@@ -51,8 +51,8 @@ vm-test: $(VENV)/ready ## the package on virtual machines with kernel and system
 	$(RUN) -m pytest -q tests/vm
 
 .PHONY: vm-bench
-vm-bench: $(VENV)/ready ## what the path of a packet costs, in instructions of a kernel
-	$(RUN) -m tests.bench datapath
+vm-bench: $(VENV)/ready ## what the path of a packet costs, in instructions of a kernel; first answers there
+	$(RUN) -m tests.bench datapath answers
 
 .PHONY: bench
 bench: $(VENV)/ready ## time of an attach beside netavark's own bridge

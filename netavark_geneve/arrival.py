@@ -5,31 +5,37 @@ What can be done from the bridge's own port is begun before the container has a 
 while the switch is at it.
 """
 
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager, suppress
 
 from .errors import GeneveError
 from .model import AttachPlan
 from .neighbours import Neighbours, open_socket
+from .revalidation import Rounds
 
 CONFLICT_WAIT = 0.005  # seconds in which another holder of an address has to answer; the steps meanwhile take longer
-CONFLICT_WAIT_COLD = 0.05  # the same, over new tunnels of the userspace datapath, which ask for their peers first
-REACHED_WAIT = 0.5  # seconds at most until the switch sends to the container what is for it
+CONFLICT_WAIT_COLD = 0.025  # the same, over new tunnels of the userspace datapath, which ask for their peers first
 
 
 @contextmanager
-def arriving(plan: AttachPlan, *, comes_back: bool, is_userspace: bool) -> Iterator["Arrival"]:
+def arriving(
+    plan: AttachPlan, environ: Mapping[str, str], *, comes_back: bool, is_userspace: bool
+) -> Iterator["Arrival"]:
     """The addresses of one container, which may have been in the network a moment ago (`comes_back`)."""
     with ExitStack() as sockets:
-        yield Arrival(plan, sockets, comes_back=comes_back, is_userspace=is_userspace)
+        rounds = sockets.enter_context(closing(Rounds(environ)))
+        yield Arrival(plan, sockets, rounds, comes_back=comes_back, is_userspace=is_userspace)
 
 
 class Arrival:
     """Its steps are taken in the order in which they stand here; each raises GeneveError."""
 
-    def __init__(self, plan: AttachPlan, sockets: ExitStack, *, comes_back: bool, is_userspace: bool) -> None:
+    def __init__(
+        self, plan: AttachPlan, sockets: ExitStack, rounds: Rounds, *, comes_back: bool, is_userspace: bool
+    ) -> None:
         self._plan = plan
         self._sockets = sockets
+        self._rounds = rounds
         self._comes_back = comes_back
         self._is_userspace = is_userspace
         self._bystander: Neighbours | None = None
@@ -46,8 +52,6 @@ class Arrival:
                 bystander = self._sockets.enter_context(open_socket(self._plan.veth, bridge.name))
                 if bystander.is_cut_off():
                     return
-                if self._comes_back:
-                    bystander.call()  # so that there are flows from before
                 if self._plan.detect_conflicts:
                     bystander.probe()
                 self._bystander = bystander
@@ -62,6 +66,8 @@ class Arrival:
             self._bystander = None  # the bridge went with its last container, and is back with this one
         if self._plan.detect_conflicts and self._bystander is None:
             self._container.probe()
+        if self._comes_back:
+            self._rounds.ask()
 
     def check_free(self) -> None:
         """Read the answers; raises GeneveError when somebody else has one of the addresses."""
@@ -70,7 +76,13 @@ class Arrival:
             (self._bystander or self._container).check_free(CONFLICT_WAIT_COLD if is_cold else CONFLICT_WAIT)
 
     def announce(self) -> None:
-        """Tell everybody where the addresses are, and wait until our own switch acts on it."""
+        """Tell everybody where the addresses are, and wait until our own switch has forgotten where they were.
+
+        The round that ends first may have begun before the port was there; what is announced makes it begin another.
+        """
+        if self._comes_back:
+            self._rounds.wait()
+            self._rounds.ask()
         self._container.announce()
-        if self._bystander is not None and self._comes_back:
-            self._bystander.wait_reached(self._container, REACHED_WAIT)
+        if self._comes_back:
+            self._rounds.wait()

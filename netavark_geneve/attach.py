@@ -42,8 +42,9 @@ def attach(
         found = ovs.find_datapath_type(bridge.name)  # goes before what the options say: a bridge may be the user's
         is_userspace = (bridge.datapath_type if found is None else found) == NETDEV
         veth = dataclasses.replace(veth, checksum_offload=not is_userspace)
-        comes_back = kept is None or kept.was_here_lately(network.id, container.addresses)
-        arrival = stack.enter_context(arriving(plan, comes_back=comes_back, is_userspace=is_userspace))
+        was_here = kept is None or kept.was_here_lately(network.id, container.addresses)
+        comes_back = was_here and ovs.has_bridge(bridge.name, network.id)  # a new bridge has no flows
+        arrival = stack.enter_context(arriving(plan, environ, comes_back=comes_back, is_userspace=is_userspace))
         undo = stack.enter_context(ExitStack())
 
         with timed("links"):

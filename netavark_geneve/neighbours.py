@@ -16,7 +16,6 @@ from contextlib import contextmanager
 
 from .addresses import Interface
 from .errors import GeneveError, failing_to
-from .log import logger
 from .model import Veth
 
 ETH_P_ALL = 0x0003  # linux/if_ether.h
@@ -44,9 +43,6 @@ VLAN_ID = 0x0FFF
 FRAME_MAX = 128  # more than what we look at of any frame
 
 PROBES = 5  # spread over the wait
-CALLERS = 4
-CALL_AGAIN = 0.001  # seconds
-ONCE_MORE = 0.005  # seconds at most
 DRAIN = 0.005  # seconds for what has arrived already, however late we come to read it
 
 
@@ -62,7 +58,7 @@ class Neighbours:
         # Nor has any switch a cached flow for one that is new each time. Their MAC tables forget it in time. And as
         # it is one more MAC to learn, all of them go through their flows, and find the announcement that matched one
         # from before: what only matches does not tell them, for up to half a second, that the address has moved.
-        self._prober, *self._callers = (b"\x02" + os.urandom(5) for _ in range(1 + CALLERS))  # local, unicast
+        self._prober = b"\x02" + os.urandom(5)  # local, unicast
         self._probed = time.monotonic()
 
     def is_cut_off(self) -> bool:
@@ -97,43 +93,6 @@ class Neighbours:
         with failing_to(f"announce {self._veth.interface} to its neighbours"):
             for frame in (_lesson(mac), *announcements):
                 self._raw.send(frame)
-
-    def call(self) -> None:
-        """Send the container what its neighbours could; nobody takes it up."""
-        with failing_to(f"reach {self._veth.interface}"):
-            for caller in self._callers:
-                self._raw.send(_ethernet(_octets(self._veth.mac), caller, ETH_P_EXPERIMENTAL, bytes(46)))
-
-    def wait_reached(self, container: "Neighbours", wait: float) -> None:
-        """Call until the container hears every caller, or for `wait` seconds.
-
-        Open vSwitch brings its cached flows up to date a while after it has taken a change, and until then
-        sends what is for this MAC to where it was before, or nowhere. The callers have such flows too when
-        they called before the change; several, since nobody knows in which order it goes through the flows.
-        """
-        start = time.monotonic()
-        missing = set(self._callers)
-        while missing and (now := time.monotonic()) < start + wait:
-            self.call()
-            missing -= container._hear(missing, now + CALL_AGAIN)
-        # Others' flows may still come after the last caller's.
-        time.sleep(min(time.monotonic() - start, ONCE_MORE))
-        if missing:
-            logger.debug("%s does not hear the bridge yet", self._veth.interface)
-
-    def _hear(self, callers: set[bytes], until: float) -> set[bytes]:
-        """Those of the callers that are heard until then."""
-        heard: set[bytes] = set()
-        with failing_to(f"listen on {self._veth.interface}"):
-            while heard != callers and (now := time.monotonic()) < until:
-                self._raw.settimeout(until - now)
-                try:
-                    frame = self._raw.recv(FRAME_MAX)
-                except TimeoutError:
-                    break
-                if frame[12:14] == struct.pack("!H", ETH_P_EXPERIMENTAL):
-                    heard |= {frame[6:12]} & callers
-        return heard
 
     def _send_probes(self) -> None:
         with failing_to(f"ask the neighbours of {self._veth.interface} for its addresses"):

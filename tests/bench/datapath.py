@@ -48,6 +48,21 @@ class Bench:
         netns = f"--net=/run/netns/{layout}{guest}"
         return self.script("on", str(HOSTS[guest]), "nsenter", netns, "--", *command)
 
+    def attach(self, host: int, network: str, guest: str, address: str) -> None:
+        """Make a guest, and have netavark attach it."""
+        self.script("guest", str(host), guest)
+        definition = json.loads(self.script("on", str(host), "podman", "network", "inspect", network))[0]
+        request = {
+            "container_id": hashlib.sha256(guest.encode()).hexdigest(),
+            "container_name": guest,
+            "networks": {network: {"static_ips": [address], "interface_name": "eth0"}},
+            "network_info": {network: definition},
+        }
+        netavark = ("env", "NETAVARK_FW=nftables", "/usr/lib/podman/netavark", "--config", "/run/netavark")
+        options = ("--rootless", "false", "--plugin-directory", "/usr/libexec/netavark")
+        setup = (*netavark, *options, "setup", f"/run/netns/{guest}")
+        self.script("on", str(host), *setup, input=json.dumps(request))
+
 
 def sections() -> dict[str, list[str]]:
     with _bench() as bench:
@@ -56,18 +71,25 @@ def sections() -> dict[str, list[str]]:
 
 
 @contextmanager
-def _bench() -> Iterator[Bench]:
-    """The hosts, with every layout on them and a server in each."""
+def two_hosts() -> Iterator[Bench]:
+    """With the plugin installed, and configured for one another."""
     with machines(1, CLOCK) as (machine,):
         install(machine, package())
         machine.write(CONFIG, f"hosts = {json.dumps(ADDRESSES)}\n")
         bench = Bench(machine)
         bench.script("boot")
+        yield bench
+
+
+@contextmanager
+def _bench() -> Iterator[Bench]:
+    """The hosts, with every layout on them and a server in each."""
+    with two_hosts() as bench:
         for host, peer in ((0, 1), (1, 0)):
             _by_plugin(bench, host)
             bench.script("manual", str(host), ADDRESSES[peer])
             bench.script("vxlan", str(host), ADDRESSES[peer])
-            _attach(bench, host, "podman", "default", "10.88.0.2")  # with that, a host has Podman's own rules
+            bench.attach(host, "podman", "default", "10.88.0.2")  # with that, a host has Podman's own rules
         for layout, bridge in (("manual", "lbr"), ("vxlan", "vbr")):
             for guest, address in enumerate(GUESTS[layout]):
                 bench.script("plug", str(HOSTS[guest]), f"{layout}{guest}", bridge, address)
@@ -82,22 +104,7 @@ def _by_plugin(bench: Bench, host: int) -> None:
     bench.script("on", str(host), *create)
     for guest, address in enumerate(GUESTS["plugin"]):
         if HOSTS[guest] == host:
-            _attach(bench, host, "net1", f"plugin{guest}", address)
-
-
-def _attach(bench: Bench, host: int, network: str, guest: str, address: str) -> None:
-    bench.script("guest", str(host), guest)
-    definition = json.loads(bench.script("on", str(host), "podman", "network", "inspect", network))[0]
-    request = {
-        "container_id": hashlib.sha256(guest.encode()).hexdigest(),
-        "container_name": guest,
-        "networks": {network: {"static_ips": [address], "interface_name": "eth0"}},
-        "network_info": {network: definition},
-    }
-    netavark = ("env", "NETAVARK_FW=nftables", "/usr/lib/podman/netavark", "--config", "/run/netavark")
-    options = ("--rootless", "false", "--plugin-directory", "/usr/libexec/netavark")
-    setup = (*netavark, *options, "setup", f"/run/netns/{guest}")
-    bench.script("on", str(host), *setup, input=json.dumps(request))
+            bench.attach(host, "net1", f"plugin{guest}", address)
 
 
 Figures = Mapping[tuple[str, str, str], Sequence[float]]

@@ -214,6 +214,13 @@ def _first_answers(containers: Containers, rounds: int, netns: int, address: str
     return answers
 
 
+def answers(job: dict[str, Any]) -> Samples:
+    """First answers alone."""
+    containers = Containers(job["network"])
+    containers.fill(job["count"])
+    return _first_answers(containers, job["rounds"], *job["remote"])
+
+
 def growth(job: dict[str, Any]) -> dict[str, Any]:
     """One more container beside so many, and the C floor's; what an idle ovs-vswitchd costs then."""
     containers = Containers(job["network"])
@@ -309,7 +316,7 @@ def setns(netns: int) -> None:
 def main() -> None:
     os.makedirs("/run/bench", exist_ok=True)
     part, job = sys.argv[1], json.loads(sys.argv[2])
-    print(json.dumps({"attach": attach, "growth": growth, "endurance": endurance}[part](job)))
+    print(json.dumps({"attach": attach, "answers": answers, "growth": growth, "endurance": endurance}[part](job)))
 
 
 if __name__ == "__main__":

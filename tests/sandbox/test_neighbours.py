@@ -409,20 +409,3 @@ def test_one_whose_interface_has_gone_is_cut_off_also_when_another_one_has_its_n
         ip("-n", NEAR, "link", "add", "eth1", "type", "bridge")
         ip("-n", NEAR, "link", "set", "eth1", "up")
         assert neighbours.is_cut_off()
-
-
-@pytest.mark.usefixtures("cable")
-def test_the_container_hears_who_calls_it(caplog: pytest.LogCaptureFixture) -> None:
-    with opened(FAR) as bystander, opened(NEAR) as container, caplog.at_level("DEBUG", "geneve-ovs"):
-        bystander.wait_reached(container, PATIENCE)
-    assert caplog.messages == []
-
-
-@pytest.mark.usefixtures("neighbour")
-def test_a_container_that_hears_nothing_is_not_waited_for_any_longer(caplog: pytest.LogCaptureFixture) -> None:
-    for namespace in (NEAR, FAR):  # not connected with one another
-        ip("-n", namespace, "link", "add", "eth1", "type", "bridge")
-        ip("-n", namespace, "link", "set", "eth1", "up")
-    with opened(FAR) as bystander, opened(NEAR) as container, caplog.at_level("DEBUG", "geneve-ovs"):
-        bystander.wait_reached(container, BOUND)
-    assert caplog.messages == ["eth1 does not hear the bridge yet"]
