@@ -1,5 +1,6 @@
 """The life of two hosts with a kernel and an init of their own: installed, cut off, booted, upgraded, removed."""
 
+import json
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -58,6 +59,34 @@ def test_containers_talk_over_the_kernels_datapath(pair: Sequence[VirtualMachine
     assert unreachable(containers(pair)) == []
     web, far = (container(machine, "web") for machine in pair)
     assert (web.fetch(far), far.fetch(web)) == ("web-host1\n", "web-host0\n")
+
+
+def test_doctor_says_what_an_installed_host_wants_yet(pair: Sequence[VirtualMachine]) -> None:
+    """Debian comes without a packet filter, so the tunnels' port is open; the remedy is to be typed as it stands."""
+    for machine in pair:
+        (finding,) = complaints(machine)
+        assert (finding["name"], finding["state"]) == ("UDP port 6081", "warning")
+        machine.run("sh", "-c", finding["remedy"])
+        assert complaints(machine) == []
+    assert unreachable(containers(pair)) == []
+    for machine in pair:
+        machine.run("nft", "delete", "table", "inet", "tunnels_6081")
+
+
+def test_doctor_misses_a_switch_that_is_stopped_and_all_is_well_when_it_is_back(pair: Sequence[VirtualMachine]) -> None:
+    machine = pair[0]
+    machine.run("systemctl", "stop", "openvswitch-switch", "ovs-vswitchd", "ovsdb-server")
+    faults = [finding["name"] for finding in complaints(machine) if finding["state"] == "fault"]
+    assert faults == ["database of Open vSwitch"]
+    machine.run("systemctl", "start", "openvswitch-switch")
+    wait_until(lambda: unreachable(containers(pair)) == [], "all containers to reach each other again", TIMEOUT)
+    assert [finding["name"] for finding in complaints(machine)] == ["UDP port 6081"]
+
+
+def complaints(machine: VirtualMachine) -> list[dict[str, str]]:
+    """What doctor finds that is not well."""
+    found = json.loads(machine.run("netavark-geneve", "doctor", "--json", check=False).stdout)
+    return [finding for finding in found if finding["state"] != "ok"]
 
 
 def test_a_full_packet_passes_and_one_byte_more_does_not(pair: Sequence[VirtualMachine]) -> None:
