@@ -32,11 +32,12 @@ class Rounds:
     def ask(self) -> None:
         """Begin to wait for the end of the round that is under way, or else of the next one."""
         control = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        control.settimeout(WAIT_MAX)
         try:
             pid = (self._directory / f"{DAEMON}.pid").read_text(encoding="ascii").strip()
             control.connect(str(self._directory / f"{DAEMON}.{pid}.ctl"))
             control.send(json.dumps(REQUEST).encode())
-        except OSError as error:
+        except (OSError, ValueError) as error:  # the latter when no number is in the file
             logger.debug("cannot ask %s for its flows: %s", DAEMON, error)
             control.close()
         else:
@@ -46,7 +47,6 @@ class Rounds:
         """Until the round has ended that was asked for."""
         if self._asked is None:
             return
-        self._asked.settimeout(WAIT_MAX)
         try:
             answer = self._asked.recv(4096)
         except OSError as error:

@@ -63,12 +63,12 @@ def test_waits_for_the_answer_or_blindly(tmp_path: Path, slept: list[float], ans
     assert slept == pause
 
 
-@pytest.mark.parametrize("pid", [None, "7", "7/../7"], ids=["no file", "nobody there", "nonsense"])
+@pytest.mark.parametrize("pid", [None, "7", "\u00bd"], ids=["no file", "nobody there", "nonsense"])
 def test_nobody_to_ask_is_no_reason_to_wait(
     tmp_path: Path, slept: list[float], caplog: pytest.LogCaptureFixture, pid: str | None
 ) -> None:
     if pid is not None:
-        (tmp_path / "ovs-vswitchd.pid").write_text(pid)
+        (tmp_path / "ovs-vswitchd.pid").write_text(pid, encoding="utf-8")
     with caplog.at_level("DEBUG", "geneve-ovs"):
         ask(tmp_path)
     assert slept == []
