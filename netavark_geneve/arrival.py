@@ -81,8 +81,8 @@ class Arrival:
         The round that ends first may have begun before the port was there; what is announced makes it begin another.
         """
         if self._comes_back:
-            self._rounds.wait()
+            self._rounds.wait(self._container.nudge)
             self._rounds.ask()
         self._container.announce()
         if self._comes_back:
-            self._rounds.wait()
+            self._rounds.wait(self._container.nudge)

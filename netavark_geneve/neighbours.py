@@ -94,6 +94,11 @@ class Neighbours:
             for frame in (_lesson(mac), *announcements):
                 self._raw.send(frame)
 
+    def nudge(self) -> None:
+        """Have our own switch learn one more MAC. It goes nowhere: what is for the container came from there."""
+        with failing_to(f"send from {self._veth.interface}"):
+            self._raw.send(_ethernet(_octets(self._veth.mac), b"\x02" + os.urandom(5), ETH_P_EXPERIMENTAL, bytes(46)))
+
     def _send_probes(self) -> None:
         with failing_to(f"ask the neighbours of {self._veth.interface} for its addresses"):
             for address in self._addresses.values():

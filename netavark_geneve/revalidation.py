@@ -7,7 +7,7 @@ Until then what is for a MAC that comes back still goes where it was before.
 import json
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from .log import logger
@@ -16,6 +16,7 @@ from .ovsdb import RUNDIR, RUNDIR_VARIABLE
 DAEMON = "ovs-vswitchd"
 REQUEST = {"id": 0, "method": "revalidator/wait", "params": []}  # answered when a round through all flows ends
 WAIT_MAX = 0.5  # seconds; with nothing to do there is a round in each (max-revalidator, ovs-vswitchd.conf.db(5))
+NUDGE_AFTER = 0.002  # seconds; the next time twice as long
 WAIT_BLIND = 0.02  # seconds instead where it cannot say; with 200 containers it took 16 ms
 
 
@@ -43,19 +44,30 @@ class Rounds:
         else:
             self._asked = control
 
-    def wait(self) -> None:
-        """Until the round has ended that was asked for."""
+    def wait(self, nudge: Callable[[], None]) -> None:
+        """Until the round has ended that was asked for.
+
+        It may have ended before the request was read, so every now and then `nudge` has to give cause for another.
+        """
         if self._asked is None:
             return
+        end, pause, answer = time.monotonic() + WAIT_MAX, NUDGE_AFTER, b""
         try:
-            answer = self._asked.recv(4096)
-        except OSError as error:
-            logger.debug("%s does not say when its flows are up to date: %s", DAEMON, error)
-        else:
-            if b'"error":null' not in answer:  # there are two datapaths: it waits for one only
-                time.sleep(WAIT_BLIND)
+            while not answer and (left := end - time.monotonic()) > 0:
+                self._asked.settimeout(min(pause, left))
+                try:
+                    answer = self._asked.recv(4096) or b"closed"
+                except TimeoutError:
+                    pause *= 2
+                    nudge()
+        except OSError:
+            answer = b""
         finally:
             self.close()
+        if not answer:
+            logger.debug("%s does not say when its flows are up to date", DAEMON)
+        elif b'"error":null' not in answer:  # there are two datapaths: it waits for one only
+            time.sleep(WAIT_BLIND)
 
     def close(self) -> None:
         if self._asked is not None:

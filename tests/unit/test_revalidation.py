@@ -36,7 +36,7 @@ def answering(directory: Path, answer: bytes, heard: list[Any]) -> threading.Thr
 def ask(directory: Path) -> None:
     with closing(Rounds({"OVS_RUNDIR": str(directory)})) as rounds:
         rounds.ask()
-        rounds.wait()
+        rounds.wait(lambda: None)
 
 
 @pytest.fixture
@@ -77,5 +77,5 @@ def test_nobody_to_ask_is_no_reason_to_wait(
 
 def test_waiting_without_having_asked_returns_at_once(slept: list[float]) -> None:
     with closing(Rounds({})) as rounds:
-        rounds.wait()
+        rounds.wait(lambda: None)
     assert slept == []
