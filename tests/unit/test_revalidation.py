@@ -16,8 +16,10 @@ from netavark_geneve.revalidation import WAIT_BLIND, Rounds
 PID = 7
 
 
-def answering(directory: Path, answer: bytes, heard: list[Any]) -> threading.Thread:
-    """A daemon that takes one request, and says this."""
+def answering(
+    directory: Path, answer: bytes, heard: list[Any], cause: threading.Event | None = None
+) -> threading.Thread:
+    """A daemon that takes one request, and says this; once there is `cause`, if that is given."""
     (directory / "ovs-vswitchd.pid").write_text(f"{PID}\n")
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     listener.bind(str(directory / f"ovs-vswitchd.{PID}.ctl"))
@@ -26,7 +28,8 @@ def answering(directory: Path, answer: bytes, heard: list[Any]) -> threading.Thr
     def serve() -> None:
         with listener, listener.accept()[0] as connection:
             heard.append(json.loads(connection.recv(4096)))
-            connection.send(answer)
+            if cause is None or cause.wait(10):
+                connection.send(answer)
 
     thread = threading.Thread(target=serve)
     thread.start()
@@ -61,6 +64,19 @@ def test_waits_for_the_answer_or_blindly(tmp_path: Path, slept: list[float], ans
     daemon.join()
     assert heard == [{"id": 0, "method": "revalidator/wait", "params": []}]
     assert slept == pause
+
+
+def test_gives_cause_for_a_round_when_the_last_one_had_ended_before(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    cause = threading.Event()
+    daemon = answering(tmp_path, b'{"id":0,"result":"","error":null}', [], cause)
+    with closing(Rounds({"OVS_RUNDIR": str(tmp_path)})) as rounds, caplog.at_level("DEBUG", "geneve-ovs"):
+        rounds.ask()
+        rounds.wait(cause.set)
+    daemon.join()
+    assert cause.is_set()
+    assert caplog.messages == []
 
 
 @pytest.mark.parametrize("pid", [None, "7", "\u00bd"], ids=["no file", "nobody there", "nonsense"])
