@@ -84,5 +84,4 @@ class Arrival:
             self._rounds.wait(self._container.nudge)
             self._rounds.ask()
         self._container.announce()
-        if self._comes_back:
-            self._rounds.wait(self._container.nudge)
+        self._rounds.wait(self._container.nudge)

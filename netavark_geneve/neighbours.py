@@ -95,7 +95,10 @@ class Neighbours:
                 self._raw.send(frame)
 
     def nudge(self) -> None:
-        """Have our own switch learn one more MAC. It goes nowhere: what is for the container came from there."""
+        """Have our own switch learn one more MAC.
+
+        For the container itself, so that it goes nowhere once the switch knows where that is; nobody takes it up.
+        """
         with failing_to(f"send from {self._veth.interface}"):
             self._raw.send(_ethernet(_octets(self._veth.mac), b"\x02" + os.urandom(5), ETH_P_EXPERIMENTAL, bytes(46)))
 

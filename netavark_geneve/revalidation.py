@@ -45,7 +45,7 @@ class Rounds:
             self._asked = control
 
     def wait(self, nudge: Callable[[], None]) -> None:
-        """Until the round has ended that was asked for.
+        """Until the round has ended that was asked for; at once when none was.
 
         It may have ended before the request was read, so every now and then `nudge` has to give cause for another.
         """
