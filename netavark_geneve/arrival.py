@@ -19,24 +19,33 @@ CONFLICT_WAIT_COLD = 0.025  # the same, over new tunnels of the userspace datapa
 
 @contextmanager
 def arriving(
-    plan: AttachPlan, environ: Mapping[str, str], *, comes_back: bool, is_userspace: bool
+    plan: AttachPlan, environ: Mapping[str, str], *, was_here: bool, has_bridge: bool, is_userspace: bool
 ) -> Iterator["Arrival"]:
-    """The addresses of one container, which may have been in the network a moment ago (`comes_back`)."""
+    """The addresses of one container, which may have been in the network a moment ago (`was_here`)."""
     with ExitStack() as sockets:
         rounds = sockets.enter_context(closing(Rounds(environ)))
-        yield Arrival(plan, sockets, rounds, comes_back=comes_back, is_userspace=is_userspace)
+        comes_back = was_here and has_bridge  # a new bridge has no flows
+        yield Arrival(plan, sockets, rounds, was_here=was_here, comes_back=comes_back, is_userspace=is_userspace)
 
 
 class Arrival:
     """Its steps are taken in the order in which they stand here; each raises GeneveError."""
 
     def __init__(
-        self, plan: AttachPlan, sockets: ExitStack, rounds: Rounds, *, comes_back: bool, is_userspace: bool
+        self,
+        plan: AttachPlan,
+        sockets: ExitStack,
+        rounds: Rounds,
+        *,
+        was_here: bool,
+        comes_back: bool,
+        is_userspace: bool,
     ) -> None:
         self._plan = plan
         self._sockets = sockets
         self._rounds = rounds
-        self._comes_back = comes_back
+        self._was_here = was_here  # other hosts' switches may remember
+        self._comes_back = comes_back  # our own may, too
         self._is_userspace = is_userspace
         self._bystander: Neighbours | None = None
         self._container: Neighbours
@@ -83,5 +92,5 @@ class Arrival:
         if self._comes_back:
             self._rounds.wait(self._container.nudge)
             self._rounds.ask()
-        self._container.announce()
+        self._container.announce(was_here=self._was_here)
         self._rounds.wait(self._container.nudge)

@@ -43,8 +43,10 @@ def attach(
         is_userspace = (bridge.datapath_type if found is None else found) == NETDEV
         veth = dataclasses.replace(veth, checksum_offload=not is_userspace)
         was_here = kept is None or kept.was_here_lately(network.id, container.addresses)
-        comes_back = was_here and ovs.has_bridge(bridge.name, network.id)  # a new bridge has no flows
-        arrival = stack.enter_context(arriving(plan, environ, comes_back=comes_back, is_userspace=is_userspace))
+        has_bridge = ovs.has_bridge(bridge.name, network.id)
+        arrival = stack.enter_context(
+            arriving(plan, environ, was_here=was_here, has_bridge=has_bridge, is_userspace=is_userspace)
+        )
         undo = stack.enter_context(ExitStack())
 
         with timed("links"):
@@ -52,7 +54,7 @@ def attach(
             if left is not None:
                 leave(ovs, network, container, environ, deadline)
                 links.remove_link(left)
-            is_first = not ovs.has_bridge(bridge.name, network.id)
+            is_first = not ovs.has_bridge(bridge.name, network.id)  # what was left may have been the last
             arrival.look_from_bridge()
             links.ensure_name_free(veth)  # else the undo would remove what is somebody else's
             ovs.drop_port(veth.name, deadline)

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from tests.lab import Lab
 
-from . import answers, attach, datapath, endurance, engine, growth
+from . import answers, attach, datapath, endurance, engine, growth, steps
 
 REPORT = Path(__file__).parents[2] / "docs" / "performance.md"
-PARTS = {"attach": attach, "growth": growth, "engine": engine, "endurance": endurance}
+PARTS = {"attach": attach, "steps": steps, "growth": growth, "engine": engine, "endurance": endurance}
 ALL = {**PARTS, "datapath": datapath, "answers": answers}  # these, in a virtual machine, only when asked for
 
 

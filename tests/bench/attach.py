@@ -44,7 +44,6 @@ def sections() -> dict[str, list[str]]:
     return {
         "Setup and teardown": [CONDITIONS.format(rounds=ROUNDS), "", *_verbs(results)],
         "Beside others": [BESIDE_OTHERS.format(count=BESIDE), "", *_others(results[str(BESIDE)]["samples"])],
-        "Where a setup's time goes": [STEPS, "", *_steps(results)],
         "First answer": [
             ANSWERED.format(rounds=ANSWERS),
             "",
@@ -77,17 +76,6 @@ def _others(samples: dict[str, list[float]]) -> list[str]:
     return table(("as run", "setup", "× netavark bridge", "teardown", "×"), *rows)
 
 
-def _steps(results: dict[str, Any]) -> list[str]:
-    parts = ("whole", "outside", "imports", "own", "switch")
-    rows = []
-    for count in COUNTS:
-        for way, label in WAYS.items():
-            found = results[str(count)]["steps"][way]
-            rows.append((str(count), label, *(shown([step[part] for step in found]) for part in parts)))
-    head = ("containers attached", "", "whole", "netavark, interpreter, client", "imports", "own work", "Open vSwitch")
-    return table(head, *rows)
-
-
 def answers_table(answers: Mapping[int, Mapping[str, list[float]]]) -> list[str]:
     """By the number of containers that are attached."""
     rows = []
@@ -111,10 +99,6 @@ a packet filter or a look at whether the address is free. The C floor makes the 
 one OVSDB transaction, and waits for ovs-vswitchd; its teardown waits for ovs-vswitchd and then for the kernel, which
 we do not. ovs-cni is there when `OVS_CNI_DIRECTORY` names a directory with its program and the CNI project's
 `static`."""
-
-STEPS = """Milliseconds, from the plugin's own debug log. "Own work" is everything between the end of the imports and
-the answer, but for the wait until ovsdb-server and ovs-vswitchd have taken the change. Published ports are opened
-during that wait."""
 
 ANSWERED = """Milliseconds from the return of `setup` to the first answered ICMP echo across the tunnel, in {rounds}
 rounds. In each a container comes with an address that nobody had lately, and as soon as it is gone another with the

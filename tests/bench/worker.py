@@ -60,13 +60,13 @@ class Containers:
         """One of each subnet."""
         return [str(ipaddress.ip_address(subnet["gateway"]) + number) for subnet in self.network["subnets"]]
 
-    def calls(self, number: int, *, ports: bool = False, cold: bool = False) -> list["Call"]:
+    def calls(self, number: int, *, ports: bool = False, cold: bool = False, debug: bool = False) -> list["Call"]:
         """Setup and teardown of container `number`, with an address that nobody has had: as Podman chooses them."""
         self._fresh += 1
         address = EXTRA + 1 + self._fresh % FRESH
         self.latest = self.address(address)[0]
         verbs = ("setup", "teardown")
-        return [self.call(verb, number, ports=ports, cold=cold, address=address) for verb in verbs]
+        return [self.call(verb, number, ports=ports, cold=cold, debug=debug, address=address) for verb in verbs]
 
     def call(
         self, verb: str, number: int, *, ports: bool = False, cold: bool = False, debug: bool = False, address: int = 0
@@ -143,16 +143,13 @@ def attach(job: dict[str, Any]) -> dict[str, Any]:
         theirs.fill(count)
         with extra(ours, theirs):
             samples: Samples = {}
-            steps: dict[str, Any] = {"warm": [], "cold": []}
             for _ in range(job["rounds"]):
                 ways = [*_ways(ours, theirs), *_rival_ways(others, ours)]
                 for name, calls in random.sample(ways, len(ways)):
                     for verb, call in zip(("setup", "teardown"), calls, strict=True):
                         samples.setdefault(f"{verb} {name}", []).append(measured(call))
-                for name, found in steps.items():
-                    found.append(_steps(ours, cold=name == "cold"))
         answers = _first_answers(ours, job["answers"], *job["remote"])
-        results[str(count)] = {"samples": samples, "steps": steps, "answers": answers}
+        results[str(count)] = {"samples": samples, "answers": answers}
     return results
 
 
@@ -167,27 +164,6 @@ def _rival_ways(others: "Iterable[Rival]", ours: Containers) -> Iterator[tuple[s
     guest = Guest(EXTRA, ours.netns(EXTRA), ours.address(EXTRA)[0])
     for rival in others:
         yield rival.name, [rival.setup(guest), rival.teardown(guest)]
-
-
-def _steps(containers: Containers, *, cold: bool) -> dict[str, float]:
-    """Where a setup's time goes, by the plugin's own debug log, in milliseconds."""
-    time.sleep(REST)
-    call = containers.call("setup", EXTRA, cold=cold, debug=True)
-    start = time.perf_counter()
-    done = subprocess.run(
-        call.argv, input=call.input, env={**os.environ, **call.env}, capture_output=True, text=True, check=True
-    )
-    whole = (time.perf_counter() - start) * 1e3
-    logged = {name: float(value) for name, value in STEP.findall(done.stderr)}
-    measured(containers.call("teardown", EXTRA))
-    switch = sum(logged[step] for step in OPEN_VSWITCH)
-    return {
-        "whole": whole,
-        "outside": whole - logged["imports"] - logged["attach"],
-        "imports": logged["imports"],
-        "own": logged["attach"] - switch,
-        "switch": switch,
-    }
 
 
 def _first_answers(containers: Containers, rounds: int, netns: int, address: str) -> Samples:
@@ -219,6 +195,41 @@ def answers(job: dict[str, Any]) -> Samples:
     containers = Containers(job["network"])
     containers.fill(job["count"])
     return _first_answers(containers, job["rounds"], *job["remote"])
+
+
+def steps(job: dict[str, Any]) -> dict[str, Any]:
+    """Where the time goes of a setup beside so many others, with the helper and without."""
+    containers = Containers(job["network"])
+    results: dict[str, Any] = {}
+    for count in job["counts"]:
+        containers.fill(count)
+        with extra(containers):
+            ways = results[str(count)] = {"warm": [], "cold": []}
+            for _ in range(job["rounds"]):
+                for name in random.sample(list(ways), len(ways)):
+                    ways[name].append(_steps(containers, cold=name == "cold"))
+    return results
+
+
+def _steps(containers: Containers, *, cold: bool) -> dict[str, float]:
+    """By the plugin's own debug log, in milliseconds."""
+    setup, teardown = containers.calls(EXTRA, cold=cold, debug=True)
+    time.sleep(REST)
+    start = time.perf_counter()
+    done = subprocess.run(
+        setup.argv, input=setup.input, env={**os.environ, **setup.env}, capture_output=True, text=True, check=True
+    )
+    whole = (time.perf_counter() - start) * 1e3
+    logged = {name: float(value) for name, value in STEP.findall(done.stderr)}
+    measured(teardown)
+    switch = sum(logged[step] for step in OPEN_VSWITCH)
+    return {
+        "whole": whole,
+        "outside": whole - logged["imports"] - logged["attach"],
+        "imports": logged["imports"],
+        "own": logged["attach"] - switch,
+        "switch": switch,
+    }
 
 
 def growth(job: dict[str, Any]) -> dict[str, Any]:
@@ -316,7 +327,8 @@ def setns(netns: int) -> None:
 def main() -> None:
     os.makedirs("/run/bench", exist_ok=True)
     part, job = sys.argv[1], json.loads(sys.argv[2])
-    print(json.dumps({"attach": attach, "answers": answers, "growth": growth, "endurance": endurance}[part](job)))
+    parts = (attach, steps, answers, growth, endurance)
+    print(json.dumps({function.__name__: function for function in parts}[part](job)))
 
 
 if __name__ == "__main__":

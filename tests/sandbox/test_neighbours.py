@@ -230,7 +230,7 @@ def test_a_holder_with_our_own_mac_is_found_across_switches(
     give(FAR, address)
     if known:
         with opened(FAR, replace(VETH, addresses=(address,))) as holder:
-            holder.announce()
+            holder.announce(was_here=False)
         wait_until(lambda: VETH.mac in forwarding())
     with opened() as neighbours:
         neighbours.probe()
@@ -278,7 +278,7 @@ def test_our_own_kernel_is_no_conflict() -> None:
     give(FAR, OTHER, OTHER6)
     with wire() as raw, opened() as neighbours:
         neighbours.probe()
-        neighbours.announce()
+        neighbours.announce(was_here=True)
         raw.send(arp(THEIRS, str(OTHER.ip), MINE))
         collect(raw, lambda frame: frame[12:14] == b"\x08\x06" and frame[20:22] == b"\0\2", 1)
         neighbours.check_free(BOUND)
@@ -346,7 +346,7 @@ def test_without_an_address_nothing_is_asked() -> None:
         neighbours.probe()
         raw.send(ANNOUNCEMENT)
         neighbours.check_free(BOUND)
-        neighbours.announce()
+        neighbours.announce(was_here=True)
         assert not any(map(is_probe, collect(raw, lambda frame: True, 1)))
 
 
@@ -355,7 +355,7 @@ def test_announcing_after_the_check_is_of_our_own_mac() -> None:
     with wire() as raw, opened() as neighbours:
         neighbours.probe()
         neighbours.check_free(BOUND)
-        neighbours.announce()
+        neighbours.announce(was_here=True)
         lesson, announcement, advertisement = collect(raw, is_told, 3)
 
     assert (lesson[0], lesson[6:12], lesson[12:14]) == (0x03, OURS, b"\x88\xb5")
@@ -366,6 +366,16 @@ def test_announcing_after_the_check_is_of_our_own_mac() -> None:
     told = struct.pack("!BBI", 136, 0, 0x20000000) + packed(MINE6) + b"\2\1" + OURS
     assert advertisement[54:56] + advertisement[58:] == told
     assert ones_sum(advertisement[22:] + struct.pack("!II", 32, 58)) == 0
+
+
+@pytest.mark.usefixtures("cable")
+def test_an_address_that_is_new_costs_the_switches_no_frame_more_than_its_announcement() -> None:
+    with wire() as raw, opened() as neighbours:
+        neighbours.announce(was_here=False)
+        neighbours.announce(was_here=True)
+        frames = collect(raw, is_told, 5)
+
+    assert [frame[12:14].hex() for frame in frames] == ["0806", "86dd", "88b5", "0806", "86dd"]
 
 
 def is_told(frame: bytes) -> bool:
@@ -379,7 +389,7 @@ def test_an_announcement_corrects_the_neighbours_caches() -> None:
     for address in (MINE, MINE6):
         ip("-n", FAR, "neigh", "add", address, "dev", "eth1", "lladdr", SOMEBODY.hex(":"), "nud", "stale")
     with opened() as neighbours:
-        neighbours.announce()
+        neighbours.announce(was_here=True)
 
     wait_until(lambda: cache() == {MINE: VETH.mac, MINE6: VETH.mac})
 
