@@ -86,8 +86,8 @@ class Neighbours:
     def announce(self, *, was_here: bool) -> None:
         """Send a gratuitous ARP or an unsolicited NA for each address, which `was_here` a moment ago or was not.
 
-        Each of these frames goes to every port of every host, and leaves a flow that every switch goes through for
-        ten seconds: with a thousand ports it costs ovs-vswitchd 6 ms each time. So there is none that nobody needs.
+        Each of these frames goes to every port of every host, and leaves a flow that each switch works out anew with
+        every change for ten seconds: with a thousand ports, milliseconds. So none is sent that nobody needs.
         """
         mac = _octets(self._veth.mac)
         announcements = (

@@ -32,6 +32,7 @@ NO_HELPER = {"NETAVARK_GENEVE_SOCKET": "/nonexistent"}
 EXTRA = 3000  # the container that comes and goes; its address is still in the slice of this host
 FRESH = 1000  # addresses after its own, one for each time it comes; long before one comes again it is forgotten
 REST = 0.2  # seconds before each call that is measured, in which what the one before left to do gets done
+YOUTH = 15.0  # seconds in which a helper takes every address for one that may have been here lately
 FILLERS = 4  # containers that are attached at the same time when there are to be many
 PING_TIMEOUT = 3.0  # seconds; an ARP request that is lost costs one
 STEP = re.compile(r"\[DEBUG geneve-ovs\] (.+): ([0-9.]+) ms")
@@ -137,6 +138,7 @@ def attach(job: dict[str, Any]) -> dict[str, Any]:
     ours, theirs = (Containers(network) for network in job["networks"])
     site = Site(job["programs"], ours.network["network_interface"], ours.network["subnets"][0]["gateway"], 16)
     others = rivals(site, ovs_cni=job["ovs_cni"])
+    time.sleep(YOUTH)
     results: dict[str, Any] = {}
     for count in job["counts"]:
         ours.fill(count)
@@ -200,6 +202,7 @@ def answers(job: dict[str, Any]) -> Samples:
 def steps(job: dict[str, Any]) -> dict[str, Any]:
     """Where the time goes of a setup beside so many others, with the helper and without."""
     containers = Containers(job["network"])
+    time.sleep(YOUTH)
     results: dict[str, Any] = {}
     for count in job["counts"]:
         containers.fill(count)
