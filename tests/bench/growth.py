@@ -57,5 +57,5 @@ TEXT = """Milliseconds, medians of 12 interleaved rounds, with the helper and wi
 pair, one OVSDB transaction, the wait for ovs-vswitchd; always IPv4) shows what Open vSwitch itself takes at that number
 of ports: it goes through all of its ports whenever a link of the host appears and once more for the change itself.
 When both reach it in the same round of its main loop it goes through them once: at a thousand ports some of either's
-setups take a third of the others' time, and a difference of two medians says little below 50 ms. The difference of the
-two is what is ours."""
+setups take a third to a half of the others' time, and a difference of two medians says little below 50 ms. The
+difference of the two is what is ours."""

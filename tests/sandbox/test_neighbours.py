@@ -341,13 +341,16 @@ def is_probe(frame: bytes) -> bool:
 
 
 @pytest.mark.usefixtures("cable")
-def test_without_an_address_nothing_is_asked() -> None:
+def test_without_an_address_nothing_is_asked_and_the_mac_is_taught() -> None:
     with wire() as raw, opened(veth=replace(VETH, addresses=())) as neighbours:
         neighbours.probe()
         raw.send(ANNOUNCEMENT)
         neighbours.check_free(BOUND)
-        neighbours.announce(was_here=True)
-        assert not any(map(is_probe, collect(raw, lambda frame: True, 1)))
+        neighbours.announce(was_here=False)
+        (lesson,) = collect(raw, lambda frame: True, 1)
+
+    assert not is_probe(lesson)
+    assert lesson[6:12] == OURS
 
 
 @pytest.mark.usefixtures("cable")
