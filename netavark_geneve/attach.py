@@ -49,7 +49,7 @@ def attach(
         )
         undo = stack.enter_context(ExitStack())
 
-        with timed("links"):
+        with timed("what was left"):
             left = ovs.find_port(tags)  # by an attempt that was killed half-way
             if left is not None:
                 leave(ovs, network, container, environ, deadline)
@@ -58,18 +58,20 @@ def attach(
             arrival.look_from_bridge()
             links.ensure_name_free(veth)  # else the undo would remove what is somebody else's
             ovs.drop_port(veth.name, deadline)
-            undo.callback(_undo, links.remove_veth, veth)
-            links.create_veth(veth, netns)
-            with links.inside(netns):
-                interior.prepare(veth)
-                arrival.listen()
-            links.connect_veth(veth)
 
+        undo.callback(_undo, links.remove_veth, veth)
         undo.callback(_undo, _leave, network, container, environ)
         sysctls.write(plan.gateway)
         # Also of a bridge that was there: its last container may be leaving, and then it is made again.
         with tap.making(environ) if is_userspace else nullcontext():
-            change = ovs.attach(plan, deadline)
+            # ovs-vswitchd goes through all of its ports for a link that is new, and once more for a port. It does so
+            # once for both when it hears of the port first; and by the time it hears of that, the link is there.
+            with ovs.attaching(plan, deadline) as change, timed("links"):
+                links.create_veth(veth, netns)
+                with links.inside(netns):
+                    interior.prepare(veth)
+                    arrival.listen()
+                links.connect_veth(veth)
             # While ovs-vswitchd is at it.
             with timed("firewall"):
                 _open(plan, environ, deadline, is_first=is_first)
@@ -77,6 +79,9 @@ def attach(
             if has_gateway:
                 _reach_host(plan, resolver, environ, deadline)
             ovs.wait_attached(plan, change.next_cfg, deadline)
+        # Had ovs-vswitchd read the flags in the moment between the link and its flags, it has set it down again.
+        if not links.is_up(veth.name):
+            links.connect_veth(veth)
 
         arrival.ask()  # the answers come in while the next steps are made
         if not has_gateway:

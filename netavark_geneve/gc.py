@@ -47,7 +47,7 @@ def gc(
     sweep.check_namespace(environ)
     things = stale.find_stale(host.look())
     for part in range(PARTS):
-        doubtful = sum(not thing.is_of_switch for thing in things)
+        doubtful = sum(thing.is_doubtful for thing in things)
         if doubtful:
             wait(GRACE / PARTS, doubtful)
         if doubtful or (things and not part):

@@ -90,15 +90,19 @@ def create_veth(veth: Veth, netns: int) -> None:
     So the pair goes with the namespace, whatever becomes of us. The host's end says whose it is. Both are down.
     """
     born = _first_name(veth)
+    # No ARP: under the userspace datapath the host's own stack sees every frame too, and would
+    # answer the container for all of the host's addresses, past the switch. Promiscuous, since that
+    # datapath makes it so otherwise, and ovs-vswitchd goes through all of its ports with every change.
+    flags = IFF_NOARP | (0 if veth.checksum_offload else IFF_PROMISC)
     with _kernel() as kernel:
         with _netlink(f"create the veth pair {veth.name} and {veth.interface}"):
             try:
-                kernel.add_veth(born, veth.mtu, veth.interface, veth.mac, netns)
+                kernel.add_veth(born, veth.mtu, flags, veth.interface, veth.mac, netns)
             except FileExistsError:
                 # The container has the interface already: from an attempt that was killed, or somebody else's.
                 if not remove_left(veth.alias, veth.stem):
                     raise
-                kernel.add_veth(born, veth.mtu, veth.interface, veth.mac, netns)
+                kernel.add_veth(born, veth.mtu, flags, veth.interface, veth.mac, netns)
         with _netlink(f"set up {veth.name}"):
             # The kernel takes no alias when it makes a link. A name that tells nothing comes with the alias.
             name = None if born == veth.name else veth.name
@@ -107,12 +111,8 @@ def create_veth(veth: Veth, netns: int) -> None:
 
 def connect_veth(veth: Veth) -> None:
     """Set up the host's end, and so give both a carrier."""
-    # No ARP: under the userspace datapath the host's own stack sees every frame too, and would
-    # answer the container for all of the host's addresses, past the switch. Promiscuous, since that
-    # datapath makes it so otherwise, and ovs-vswitchd goes through all of its ports with every change.
-    userspace = 0 if veth.checksum_offload else IFF_PROMISC
     with _kernel() as kernel, _netlink(f"set up {veth.name}"):
-        kernel.set_flags(socket.if_nametoindex(veth.name), IFF_UP | IFF_NOARP | userspace)
+        kernel.set_flags(socket.if_nametoindex(veth.name), IFF_UP)
 
 
 def address_container(veth: Veth) -> None:

@@ -42,8 +42,8 @@ class Kernel:
     def __exit__(self, *_: object) -> None:
         self._socket.close()
 
-    def add_veth(self, name: str, mtu: int, peer: str, mac: str, netns: int) -> None:
-        """Make a pair, its `peer` in the namespace of that descriptor, with this MAC; both are down.
+    def add_veth(self, name: str, mtu: int, flags: int, peer: str, mac: str, netns: int) -> None:
+        """Make a pair, this end with these flags, its `peer` in the namespace of that descriptor with this MAC.
 
         Asked for from this end, since before Linux 6.15 the kernel looks here for the name of the end that it is asked
         for, also when that is to be elsewhere: many a host has an eth0, and so have its containers.
@@ -52,7 +52,7 @@ class Kernel:
         there += attribute(_IFLA_ADDRESS, octets(mac)) + number(_IFLA_NET_NS_FD, netns)
         info = text(_INFO_KIND, "veth") + attribute(_INFO_DATA, attribute(_VETH_INFO_PEER, there))
         here = text(_IFLA_IFNAME, name) + number(_IFLA_MTU, mtu) + attribute(_IFLA_LINKINFO, info)
-        self._change(_NEWLINK, CREATE | EXCL, _link() + here)
+        self._change(_NEWLINK, CREATE | EXCL, _link(flags=flags) + here)
 
     def set_flags(self, index: int, flags: int) -> None:
         """Set these of an interface; its others stay."""

@@ -11,7 +11,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -165,6 +165,8 @@ class _Idl(OvsdbIdl):  # type: ignore[misc]
 class Change:
     """One transaction's worth of change. `run` runs again, on fresh rows, when somebody was faster."""
 
+    next_cfg = 0  # the number of the configuration that it made, once it stands in the database (0: nothing changed)
+
     def __init__(self, api: "Replica") -> None:
         self.api = api
 
@@ -202,40 +204,61 @@ class Replica(impl_idl.OvsdbIdl):  # type: ignore[misc]
         return self.wait_until(lambda: all(state.latest is state.acked for state in states), deadline)
 
     def submit(self, change: Change, deadline: Deadline) -> int:
-        """Put the change into the database; the number of the configuration that it makes (0: nothing changed).
+        """Put the change into the database; the number of the configuration that it makes (0: nothing changed)."""
+        with self.submitting(change, deadline):
+            pass
+        return change.next_cfg
 
-        ovsdbapp's own way hands it to the connection's thread and takes the connection's lock until the server
-        answers, which an undo would wait for; and it waits for ovs-vswitchd, but only logs when it waits in vain.
+    @contextmanager
+    def submitting(self, change: Change, deadline: Deadline) -> Iterator[None]:
+        """Put the change into the database, where it stands when the block, which need not wait for that, has ended.
+
+        When the block fails, the change has been decided about all the same, and can be undone. ovsdbapp's own way
+        hands it to the connection's thread and takes the connection's lock until the server answers, which an undo
+        would wait for; and it waits for ovs-vswitchd, but only logs when it waits in vain.
         """
         patience = Deadline(max(deadline.remaining(), COMMIT_MIN))
-        status = Transaction.TRY_AGAIN
-        while status == Transaction.TRY_AGAIN:  # somebody was faster, or the connection went
-            with self.ovsdb_connection.lock:
-                before = self.idl.change_seqno
-                txn = self._send(change)
-            is_decided = self.wait_until(partial(_is_decided, txn), patience)
-            status = txn.commit()
-            has_news = status != Transaction.TRY_AGAIN or self.wait_until(partial(self._has_news, before), patience)
-            if not (is_decided and has_news):
-                raise no_answer(deadline)
+        sent = self._send(change)
+        try:
+            yield
+        except BaseException:
+            with suppress(GeneveError):
+                self._settle(change, *sent, deadline, patience)
+            raise
+        self._settle(change, *sent, deadline, patience)
+
+    def _send(self, change: Change) -> tuple[Transaction, int]:
+        """The transaction, on its way to the server, and the state of the replica that it builds on."""
+        with self.ovsdb_connection.lock:
+            before = self.idl.change_seqno
+            txn = Transaction(self.idl)
+            try:
+                self.root.increment("next_cfg")
+                change.run(txn)
+                status = txn.commit()
+            except BaseException:
+                txn.abort()
+                raise
+            if status == Transaction.TRY_AGAIN or self.idl._session.get_backlog():
+                # So that its thread, which sleeps, connects again, or sends what the socket did not take at once.
+                self.ovsdb_connection.txns.put(None)
+            return txn, before
+
+    def _settle(self, change: Change, txn: Transaction, before: int, deadline: Deadline, patience: Deadline) -> None:
+        """Wait until the server has decided, and send the change again when somebody was faster."""
+        with timed("ovsdb-server"):
+            while True:
+                is_decided = self.wait_until(partial(_is_decided, txn), patience)
+                status = txn.commit()
+                has_news = status != Transaction.TRY_AGAIN or self.wait_until(partial(self._has_news, before), patience)
+                if not (is_decided and has_news):
+                    raise no_answer(deadline)
+                if status != Transaction.TRY_AGAIN:
+                    break
+                txn, before = self._send(change)  # somebody was faster, or the connection went
         if status not in (Transaction.SUCCESS, Transaction.UNCHANGED):
             raise GeneveError(_explain(str(txn.get_error())))
-        return int(txn.get_increment_new_value()) if status == Transaction.SUCCESS else 0
-
-    def _send(self, change: Change) -> Transaction:
-        """The transaction, on its way to the server; the connection's lock is held."""
-        txn = Transaction(self.idl)
-        try:
-            self.root.increment("next_cfg")
-            change.run(txn)
-            status = txn.commit()
-        except BaseException:
-            txn.abort()
-            raise
-        if status == Transaction.TRY_AGAIN or self.idl._session.get_backlog():
-            # So that its thread, which sleeps, connects again, or sends what the socket did not take at once.
-            self.ovsdb_connection.txns.put(None)
-        return txn
+        change.next_cfg = int(txn.get_increment_new_value()) if status == Transaction.SUCCESS else 0
 
     def _has_news(self, since: int) -> bool:
         return bool(self.idl.change_seqno != since)

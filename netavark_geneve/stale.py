@@ -10,6 +10,7 @@ from .model import Line, Settings
 PORT, BRIDGE, INTERFACE, CHAIN, TABLE = "port", "bridge", "interface", "chain", "table"
 NAMES, RESOLVER, FILE = "names", "resolver", "file"
 TABLE_NAME, RESOLVER_NAME = "inet netavark_geneve", "aardvark-dns"
+NO_INTERFACE = "its interface is gone"
 NO_NETWORK, NO_CONTAINER = "its network has no container here", "its container is not on that network"
 ID_SHOWN = 12  # digits of a container's id, as Podman shows them and as aliases and chains carry them
 
@@ -41,6 +42,11 @@ class Thing:
         return self.kind in (PORT, BRIDGE)
 
     @property
+    def is_doubtful(self) -> bool:
+        """Whether it may be of a container that is just starting or ending."""
+        return not self.is_of_switch or self.reason == NO_INTERFACE
+
+    @property
     def short_id(self) -> str:
         return self.container_id[:ID_SHOWN]
 
@@ -59,8 +65,9 @@ def find_stale(found: Found) -> list[Thing]:
 def confirmed(before: Iterable[Thing], now: Iterable[Thing]) -> list[Thing]:
     """What was stale `before` and still is.
 
-    Of a container that starts a part is there before its rows in OVSDB, of one that ends another part after them,
-    and its port for a moment after its interface was seen to be gone. What is left over stays.
+    Of a container that starts a part is there before its rows in OVSDB, and its interface after them; of one that
+    ends another part is there after them, and its port for a moment after its interface was seen to be gone. What is
+    left over stays.
     """
     known = {thing.key for thing in before}
     return [thing for thing in now if thing.key in known]
@@ -98,7 +105,7 @@ def _why_not(port: Port, link: Link | None, boot_id: str) -> str | None:
     owner = link and link.owner
     if owner and (owner.container_id, owner.interface) == (port.container_id[:ID_SHOWN], port.interface):
         return None
-    return "its interface is gone"
+    return NO_INTERFACE
 
 
 def _interfaces(found: Found, in_use: Collection[str]) -> Iterator[Thing]:

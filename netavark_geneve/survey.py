@@ -41,7 +41,7 @@ class Host:
         return self.look_inside(outside)
 
     def look_inside(self, outside: Found | None = None) -> Found:
-        """What says which containers are live; interfaces come last, for they are there before the rows are."""
+        """What says which containers are live; interfaces come last, for they come after the rows."""
         outside = outside or Found(self._boot_id)
         with sweep.connect(self.environ, Deadline(LOOK)) as ovs:
             ports, bridges = ovs.find_all()

@@ -3,7 +3,6 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
 
@@ -24,14 +23,6 @@ _HINTS = {  # what ovs-vswitchd says, and what it means for us
 }
 
 
-@dataclass(frozen=True)
-class Attached:
-    """What stands in the database: `next_cfg`, the configuration to wait for, and whether the bridge works already."""
-
-    next_cfg: int
-    has_bridge: bool
-
-
 class Switch:
     """A connection that sees one network's bridge and tunnels and one container's port."""
 
@@ -45,28 +36,35 @@ class Switch:
             row = self._api.find_tagged("Port", _identity(tags))
             return None if row is None else str(row.name)
 
-    def attach(self, plan: AttachPlan, deadline: Deadline) -> "Attached":
-        """Ensure bridge and tunnels and add the container's port.
+    @contextmanager
+    def attaching(self, plan: AttachPlan, deadline: Deadline) -> Iterator["Attach"]:
+        """Ensure bridge and tunnels and add the container's port, whose interface is for the block to make.
 
         What containers left on any bridge before the last boot goes. It is seen by its interfaces, which are broken.
         """
-        with timed("ovsdb-server"):
-            boot_id = plan.port_tags["boot-id"]
-            with self._api.ovsdb_connection.lock:
-                interfaces = self._api.all_tagged("Interface", naming.CONTAINER_ROLE)
-                has_rebooted = any(_is_earlier(self._api, row, boot_id) for row in interfaces)
-            everything = {"Bridge": EVERY, "Port": [*self._ports, tagged(naming.CONTAINER_ROLE)]}
-            if has_rebooted and not self._api.look_at(everything, deadline):
-                raise no_answer(deadline)
-            change = _Attach(self._api, plan)
-            return Attached(self._api.submit(change, deadline), change.has_bridge)
+        boot_id = plan.port_tags["boot-id"]
+        with self._api.ovsdb_connection.lock:
+            interfaces = self._api.all_tagged("Interface", naming.CONTAINER_ROLE)
+            has_rebooted = any(_is_earlier(self._api, row, boot_id) for row in interfaces)
+        everything = {"Bridge": EVERY, "Port": [*self._ports, tagged(naming.CONTAINER_ROLE)]}
+        if has_rebooted and not self._api.look_at(everything, deadline):
+            raise no_answer(deadline)
+        change = Attach(self._api, plan)
+        with self._api.submitting(change, deadline):
+            yield change
 
     def wait_attached(self, plan: AttachPlan, next_cfg: int, deadline: Deadline) -> None:
         """Wait until ovs-vswitchd forwards for the container; raises GeneveError when it cannot."""
+        names = [plan.veth.name, plan.bridge.name, *(tunnel.name for tunnel in plan.tunnels)]
         with timed("ovs-vswitchd"):
-            if not self._api.has_completed(next_cfg, deadline):
-                raise no_answer(deadline)
-        self._check_interfaces([plan.veth.name, plan.bridge.name, *(tunnel.name for tunnel in plan.tunnels)])
+            self._wait_completed(next_cfg, deadline)
+            faults = self._find_faults(names)
+            if plan.veth.name in faults:  # it looked for the interface before that was there: again
+                self._wait_completed(self._api.submit(_Nothing(self._api), deadline), deadline)
+                faults = self._find_faults(names)
+        for name, fault in faults.items():
+            hint = next((hint for words, hint in _HINTS.items() if words in fault), "see ovs-vswitchd.log")
+            raise GeneveError(f"ovs-vswitchd could not set up {name}: {fault}; {hint}")
 
     def detach(self, bridge: str, tags: Mapping[str, str], deadline: Deadline, *, wait: bool = True) -> bool:
         """Remove the port that carries `tags` if there is one; with the last port the bridge and its tunnels.
@@ -83,8 +81,7 @@ class Switch:
 
     def _leave(self, bridge: str, tags: Mapping[str, str], deadline: Deadline, *, wait: bool) -> bool:
         change = _Detach(self._api, bridge, tags)
-        with timed("ovsdb-server"):
-            next_cfg = self._api.submit(change, deadline)
+        next_cfg = self._api.submit(change, deadline)
         with timed("ovs-vswitchd"):
             patience = Deadline(min(FOLLOW_MAX, deadline.remaining()))
             return self._api.has_completed(next_cfg, patience) if wait or change.is_last else True
@@ -103,8 +100,8 @@ class Switch:
         with self._api.ovsdb_connection.lock:
             row = self._api.find_named("Port", name)
             is_left = row is not None and naming.CONTAINER_ROLE.items() <= row.external_ids.items()
-        if is_left and not self._api.has_completed(self._api.submit(_Drop(self._api, name), deadline), deadline):
-            raise no_answer(deadline)
+        if is_left:
+            self._wait_completed(self._api.submit(_Drop(self._api, name), deadline), deadline)
 
     def wait_noticed(self, deadline: Deadline) -> bool:
         """Whether ovs-vswitchd has noticed what changed in the kernel: after each configuration it reads of that."""
@@ -123,16 +120,20 @@ class Switch:
             bridge = self._api.find_named("Bridge", name)
             return bridge is not None and bridge.external_ids.get("network-id") == network_id
 
-    def _check_interfaces(self, names: list[str]) -> None:
+    def _wait_completed(self, next_cfg: int, deadline: Deadline) -> None:
+        if not self._api.has_completed(next_cfg, deadline):
+            raise no_answer(deadline)
+
+    def _find_faults(self, names: list[str]) -> dict[str, str]:
         """ovs-vswitchd accepts any row and reports in the row what it could not make of it."""
+        faults = {}
         with self._api.ovsdb_connection.lock:
             rows = {self._api.value(row, "name"): row for row in self._api.tables["Interface"].rows.values()}
             for name in names:
                 error, ofport = (self._api.value(rows[name], c) if name in rows else [] for c in ("error", "ofport"))
                 if error or ofport in ([], [-1]):
-                    reason = error[0] if error else "no OpenFlow port number"
-                    hint = next((hint for words, hint in _HINTS.items() if words in reason), "see ovs-vswitchd.log")
-                    raise GeneveError(f"ovs-vswitchd could not set up {name}: {reason}; {hint}")
+                    faults[name] = str(error[0]) if error else "no OpenFlow port number"
+        return faults
 
 
 @contextmanager
@@ -177,7 +178,9 @@ def connect_bridge(environ: Mapping[str, str], deadline: Deadline, bridge: str) 
         yield Switch(api)
 
 
-class _Attach(Change):
+class Attach(Change):
+    """What one container needs of the switch."""
+
     has_bridge = False  # one that ovs-vswitchd has made: what it has still to make replaces what there is
 
     def __init__(self, api: Replica, plan: AttachPlan) -> None:

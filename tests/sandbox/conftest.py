@@ -77,15 +77,24 @@ def connect(plan: AttachPlan, pool: Pool | None = None) -> AbstractContextManage
 
 def attach(plan: AttachPlan, seconds: float = 10, *, pool: Pool | None = None) -> None:
     """Veth and switch port, as attach() makes them."""
-    make_veth(plan)
+    deadline = Deadline(seconds)
     with connect(plan, pool) as ovs:
-        plug(ovs, plan, seconds)
+        with ovs.attaching(plan, deadline) as change:
+            make_veth(plan)
+        ovs.wait_attached(plan, change.next_cfg, deadline)
 
 
 def plug(ovs: switch.Switch, plan: AttachPlan, seconds: float = 10) -> None:
     """The switch port alone."""
     deadline = Deadline(seconds)
-    ovs.wait_attached(plan, ovs.attach(plan, deadline).next_cfg, deadline)
+    ovs.wait_attached(plan, store(ovs, plan, seconds).next_cfg, deadline)
+
+
+def store(ovs: switch.Switch, plan: AttachPlan, seconds: float = 10) -> switch.Attach:
+    """What is to be, as far as the database."""
+    with ovs.attaching(plan, Deadline(seconds)) as change:
+        pass
+    return change
 
 
 def detach(plan: AttachPlan, *, pool: Pool | None = None) -> None:

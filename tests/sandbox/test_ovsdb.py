@@ -10,7 +10,7 @@ from netavark_geneve import ovsdb
 from netavark_geneve.errors import Deadline, GeneveError
 from netavark_geneve.ovsdb import Pool
 
-from .conftest import attach, connect, detach, frozen, make_plan, make_veth, plug, ports, vsctl
+from .conftest import attach, connect, detach, frozen, make_plan, make_veth, plug, ports, store, vsctl
 
 
 @pytest.fixture
@@ -110,7 +110,7 @@ def test_a_server_that_does_not_answer_is_waited_for_until_the_deadline_and_no_l
 
     with connect(plan) as ovs, frozen("ovsdb-server"):
         with pytest.raises(GeneveError, match=r"did not take the change within 0\.1 s"):
-            ovs.attach(plan, Deadline(0.1))
+            store(ovs, plan, 0.1)
         assert not ovs.has_bridge(plan.bridge.name, "id-net1")  # the connection still tells what it knew
     detach(plan)  # by then the server has made the change
 

@@ -13,7 +13,7 @@ from netavark_geneve import links, switch
 from netavark_geneve.errors import Deadline, GeneveError
 from netavark_geneve.ovsdb import Replica
 
-from .conftest import attach, connect, detach, frozen, make_plan, make_veth, plug, ports, vsctl
+from .conftest import NETNS, attach, connect, detach, frozen, ip, make_plan, make_veth, plug, ports, store, vsctl
 
 
 def test_one_attach_makes_bridge_tunnels_and_port() -> None:
@@ -51,12 +51,47 @@ def test_a_bridge_is_there_for_those_who_join_once_the_switch_has_made_it() -> N
         make_veth(plan)
     with connect(plans[0]) as first, connect(plans[1]) as second:
         with frozen("ovs-vswitchd"):
-            assert not first.attach(plans[0], Deadline(10)).has_bridge
-            change = second.attach(plans[1], Deadline(10))
+            assert not store(first, plans[0]).has_bridge
+            change = store(second, plans[1])
             assert not change.has_bridge
         second.wait_attached(plans[1], change.next_cfg, Deadline(10))
     with connect(plans[2]) as third:
-        assert third.attach(plans[2], Deadline(10)).has_bridge
+        assert store(third, plans[2]).has_bridge
+
+
+def test_an_interface_that_comes_after_the_switch_has_looked_for_it_is_taken() -> None:
+    plan = make_plan()
+    with connect(plan) as ovs:
+        change = store(ovs, plan)
+        vsctl("wait-until", "Interface", plan.veth.name, "ofport=-1")
+        make_veth(plan)
+        ovs.wait_attached(plan, change.next_cfg, Deadline(10))
+
+    assert int(vsctl("get", "Interface", plan.veth.name, "ofport")) > 0
+    assert links.is_up(plan.veth.name)
+
+
+def test_the_switch_has_no_flag_to_change_of_an_interface_that_is_not_up_yet() -> None:
+    """It would write back all that it has read, and so set down what is set up meanwhile."""
+    plan = make_plan()
+    with links.namespace(NETNS) as netns, connect(plan) as ovs:
+        links.create_veth(plan.veth, netns)
+        made = ip("link", "show", plan.veth.name)[0]["flags"]
+        plug(ovs, plan)
+
+    assert set(made) == {"BROADCAST", "MULTICAST", "NOARP", "PROMISC"}
+    assert ip("link", "show", plan.veth.name)[0]["flags"] == made
+
+
+def test_a_change_is_decided_about_also_when_the_interface_cannot_be_made() -> None:
+    """Or the undo would look for the port before the server has it."""
+    plan = make_plan()
+    with connect(plan) as ovs, pytest.raises(ZeroDivisionError), ovs.attaching(plan, Deadline(10)) as change:
+        raise ZeroDivisionError
+
+    assert change.next_cfg == int(vsctl("get", "Open_vSwitch", ".", "next_cfg"))
+    assert plan.veth.name in ports()
+    detach(plan)
 
 
 def test_the_switch_says_that_it_has_noticed() -> None:

@@ -2,14 +2,14 @@
 """What an attach that fails at its first step leaves of the host's interfaces. All the rest is seen on real hosts."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import pytest
 
-from netavark_geneve import interior, links, naming, switch
+from netavark_geneve import interior, leave, links, naming, switch, sysctls
 from netavark_geneve.attach import attach
 from netavark_geneve.errors import Deadline, GeneveError
-from netavark_geneve.model import Container, Veth
+from netavark_geneve.model import AttachPlan, Container, Veth
 
 from .makers import CONTAINER_ID, container, created, facts, refused
 
@@ -21,6 +21,7 @@ class Interfaces:
 
     def __init__(self) -> None:
         self.aliases = {"eth0": "", "web1": "geneve-ovs net1 db cdcdcdcdcdcd eth0"}
+        self.asked_for: set[str] = set()  # of the switch
 
     def ensure_name_free(self, veth: Veth) -> None:
         if self.aliases.get(veth.name, veth.alias) != veth.alias:
@@ -32,6 +33,7 @@ class Interfaces:
         self.aliases[veth.name] = veth.alias
 
     def prepare(self, veth: Veth) -> None:
+        assert veth.name in self.asked_for  # before it was made
         raise GeneveError(f"cannot set up {veth.interface}")
 
     def remove_veth(self, veth: Veth) -> None:
@@ -42,7 +44,10 @@ class Interfaces:
 
 
 class FakeSwitch:
-    """It knows of no port, and of no bridge."""
+    """It knows of no bridge, and of the ports that it is asked for."""
+
+    def __init__(self, host: Interfaces) -> None:
+        self.host = host
 
     def find_port(self, tags: dict[str, str]) -> str | None:
         return None
@@ -56,10 +61,15 @@ class FakeSwitch:
     def has_bridge(self, name: str, network_id: str) -> bool:
         return False
 
+    @contextmanager
+    def attaching(self, plan: AttachPlan, deadline: Deadline) -> Iterator[None]:
+        assert plan.veth.name not in self.host.aliases
+        self.host.asked_for.add(plan.veth.name)
+        yield
 
-@contextmanager
-def connect(*_: object, **named: object) -> Iterator[FakeSwitch]:
-    yield FakeSwitch()
+    def detach(self, *_: object, **named: object) -> bool:
+        self.host.asked_for.clear()
+        return True
 
 
 @contextmanager
@@ -74,7 +84,9 @@ def host(monkeypatch: pytest.MonkeyPatch) -> Interfaces:
         monkeypatch.setattr(links, name, getattr(made, name))
     monkeypatch.setattr(links, "inside", inside)
     monkeypatch.setattr(interior, "prepare", made.prepare)
-    monkeypatch.setattr(switch, "connect", connect)
+    monkeypatch.setattr(switch, "connect", lambda *_, **named: nullcontext(FakeSwitch(made)))
+    monkeypatch.setattr(sysctls, "write", lambda gateway: None)
+    monkeypatch.setattr(leave, "forget", lambda *_, **named: None)
     return made
 
 
@@ -87,7 +99,7 @@ def test_interface_that_cannot_be_set_up_is_taken_back(host: Interfaces, options
     before = dict(host.aliases)
     with refused("attach web to network net1", "cannot set up eth0"):
         go(container(options=options))
-    assert host.aliases == before
+    assert (host.aliases, host.asked_for) == (before, set())
 
 
 @pytest.mark.parametrize("taken", ["eth0", "web1"], ids=["the host's", "another container's"])

@@ -216,6 +216,16 @@ def test_container_that_was_just_starting_is_left_alone(host: Host) -> None:
     assert (report, waits, host.log) == (gc.Report(()), [gc.GRACE / gc.PARTS], [])
 
 
+def test_container_whose_interface_comes_after_its_port_is_left_alone(host: Host) -> None:
+    host.now = replace(LIVE, links=(TAP,), settings=(FILE,))
+
+    def start() -> None:
+        host.now = replace(LIVE, settings=(FILE,))
+
+    report, waits = collect(meanwhile=start)
+    assert (report, waits, host.log) == (gc.Report(()), [gc.GRACE / gc.PARTS], [])
+
+
 def test_container_that_was_just_ending_is_not_told(host: Host) -> None:
     host.now = replace(EMPTY, links=(LINK,), **outside(unfinished=()))
 
@@ -229,7 +239,7 @@ def test_container_that_was_just_ending_is_not_told(host: Host) -> None:
 def test_port_that_went_just_before_its_interface_was_looked_for_is_not_told(host: Host) -> None:
     host.now = replace(INSIDE, links=(TAP,))
     host.after = lambda: setattr(host, "now", EMPTY)
-    assert collect() == (gc.Report(()), [])
+    assert collect() == (gc.Report(()), [gc.GRACE / gc.PARTS])
 
 
 @pytest.mark.parametrize("left", ["links", "chains", "lines", "settings"])
@@ -307,7 +317,7 @@ def test_without_a_database_nothing_is_known_and_nothing_done(host: Host) -> Non
 
 
 def test_database_that_goes_away_in_between_is_told_with_what_was_found(host: Host) -> None:
-    host.now = replace(EMPTY, ports=(PORT,))
+    host.now = replace(EMPTY, ports=(replace(PORT, boot_id="earlier"),))
     looks = iter("ab")
 
     def go() -> None:

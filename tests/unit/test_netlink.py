@@ -49,10 +49,10 @@ def wire(monkeypatch: pytest.MonkeyPatch) -> Wire:
 def test_veth_pair_is_asked_for_from_here_and_has_its_far_end_in_the_namespace(wire: Wire) -> None:
     """From here, since older kernels look here for the name of what they are asked for."""
     with Kernel() as kernel:
-        kernel.add_veth("veth1", 1450, "eth0", "02:00:00:00:00:01", 7)
+        kernel.add_veth("veth1", 1450, 0x180, "eth0", "02:00:00:00:00:01", 7)
     message = wire.heard(ifinfmsg)
     assert (message["header"]["type"], message["header"]["flags"]) == (16, NEW)
-    assert (message["index"], message["flags"], message["change"]) == (0, 0, 0)
+    assert (message["index"], message["flags"], message["change"]) == (0, 0x180, 0x180)
     named = ("IFLA_IFNAME", "IFLA_MTU", "IFLA_ADDRESS", "IFLA_NET_NS_FD")
     assert [message.get_attr(name) for name in named] == ["veth1", 1450, None, None]
     info = message.get_attr("IFLA_LINKINFO")
