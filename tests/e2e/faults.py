@@ -21,7 +21,10 @@ Act = Callable[[Host], object]
 
 DATABASE = "/etc/openvswitch/conf.db"
 # A file system of its own for the database, which is full but for less than a change takes.
-SMALL_DISK = 'cp "$1" /run/conf.db; mount -t tmpfs -o size=1m tmpfs "${1%/*}"; mv /run/conf.db "$1"'
+SMALL_DISK = """
+ovs-appctl -t ovsdb-server ovsdb-server/compact
+cp "$1" /run/conf.db; mount -t tmpfs -o size=1m tmpfs "${1%/*}"; mv /run/conf.db "$1"
+"""
 FILL = """
 dd if=/dev/zero of="$1.filler" bs=4k status=none || true
 for number in $(seq 1000); do

@@ -87,10 +87,10 @@ static void end_nest(struct batch *batch, struct rtattr *attribute)
     attribute->rta_len = batch->bytes + batch->length - (char *)attribute;
 }
 
-/* A request that goes by the interface's name, and may set it up. */
-static void begin_link(struct batch *batch, unsigned short type, unsigned short flags, unsigned up, const char *name)
+/* A request that goes by the interface's name, and may set flags of it, such as "up". */
+static void begin_link(struct batch *batch, unsigned short type, unsigned short flags, unsigned set, const char *name)
 {
-    struct ifinfomsg link = {.ifi_flags = up, .ifi_change = up};
+    struct ifinfomsg link = {.ifi_flags = set, .ifi_change = set};
 
     begin(batch, type, flags, &link, sizeof link);
     put_text(batch, IFLA_IFNAME, name);
@@ -131,12 +131,15 @@ struct attachment {
     unsigned mtu;
 };
 
-/* The pair, its far end born where it belongs: a move would cost the kernel one more wait for RCU. */
+/*
+ * The pair, its far end born where it belongs: a move would cost the kernel one more wait for RCU. Promiscuous, as
+ * ovs-vswitchd's userspace datapath wants it: to make it so it would write back all flags, as they were before "up".
+ */
 static void create_veth(int netlink, const struct attachment *it, int netns)
 {
     struct batch batch = {.length = 0};
 
-    begin_link(&batch, RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, 0, it->port);
+    begin_link(&batch, RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, IFF_PROMISC, it->port);
     put(&batch, IFLA_MTU, &it->mtu, sizeof it->mtu);
     struct rtattr *info = nest(&batch, IFLA_LINKINFO);
     put_text(&batch, IFLA_INFO_KIND, "veth");
@@ -262,6 +265,9 @@ static void await_switch(void)
 }
 
 #define MONITOR "{'id':0,'method':'monitor','params':['Open_vSwitch',null,{'Open_vSwitch':{'columns':['cur_cfg']}}]}"
+#define MONITOR_PORT                                                                                                   \
+    "{'id':2,'method':'monitor_cond','params':['Open_vSwitch','port',"                                                 \
+    "{'Interface':[{'where':[['name','==','%s']],'columns':['ofport']}]}]}"
 #define TRANSACT "{'id':1,'method':'transact','params':['Open_vSwitch',"
 #define NEXT_CFG                                                                                                       \
     "{'op':'mutate','table':'Open_vSwitch','where':[],'mutations':[['next_cfg','+=',1]]},"                             \
@@ -269,14 +275,21 @@ static void await_switch(void)
 
 static void add_port(const char *bridge, const char *port)
 {
-    ask(MONITOR TRANSACT /* to mutate a row that is not there is no error, but to wait for it is */
+    ask(MONITOR MONITOR_PORT TRANSACT /* to mutate a row that is not there is no error, but to wait for it is */
         "{'op':'wait','timeout':0,'table':'Bridge','where':[['name','==','%s']],'columns':['name'],"
         "'until':'==','rows':[{'name':'%s'}]},"
         "{'op':'insert','table':'Interface','uuid-name':'i','row':{'name':'%s'}},"
         "{'op':'insert','table':'Port','uuid-name':'p','row':{'name':'%s','interfaces':['named-uuid','i']}},"
         "{'op':'mutate','table':'Bridge','where':[['name','==','%s']],"
         "'mutations':[['ports','insert',['named-uuid','p']]]}," NEXT_CFG "]}",
-        bridge, bridge, port, port, bridge);
+        port, bridge, bridge, port, port, bridge);
+}
+
+/* When it was faster than the kernel, it finds the interface only by its next look, for the new link. */
+static void await_port(void)
+{
+    while (number_after("\"ofport\":") < 1)
+        receive();
 }
 
 static void delete_port(const char *bridge, const char *port)
@@ -317,13 +330,15 @@ static void add(char **argument, const char *db_sock)
     if (netns < 0)
         fail("cannot open the network namespace %s: %s", it.netns, strerror(errno));
     connect_database(db_sock);
+    /* First, since ovs-vswitchd goes through all of its ports for a link that is new, and again for a port that is. */
+    add_port(it.bridge, it.port);
     create_veth(host, &it, netns);
     raise_host_end(host, it.port);
-    add_port(it.bridge, it.port); /* ovs-vswitchd works on it while we do on the container's end */
     if (setns(netns, CLONE_NEWNET))
         fail("cannot enter the network namespace %s: %s", it.netns, strerror(errno));
     configure_container_end(open_netlink(), &it);
     await_switch();
+    await_port();
 }
 
 /* In order, so that ovs-vswitchd never misses the device of a port; both at once would save a wait for RCU. */
