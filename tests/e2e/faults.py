@@ -22,7 +22,7 @@ Act = Callable[[Host], object]
 DATABASE = "/etc/openvswitch/conf.db"
 # A file system of its own for the database, which is full but for less than a change takes.
 SMALL_DISK = """
-ovs-appctl -t ovsdb-server ovsdb-server/compact
+ovsdb-tool compact "$1"
 cp "$1" /run/conf.db; mount -t tmpfs -o size=1m tmpfs "${1%/*}"; mv /run/conf.db "$1"
 """
 FILL = """
