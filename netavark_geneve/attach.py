@@ -8,13 +8,13 @@ from contextlib import ExitStack, nullcontext
 from typing import Any
 
 from . import dns, firewall, firewalld, interior, links, podman, switch, sysctls, tap
-from .arrival import arriving
+from .arrival import Arrival, arriving
 from .errors import Deadline, GeneveError, during
 from .kept import Kept
 from .leave import leave, withdraw
 from .log import logger, timed
 from .membership import find_mesh
-from .model import AttachPlan, AttachResult, Container, Network
+from .model import AttachPlan, AttachResult, Container, Network, Veth
 from .options import NETDEV, parse
 from .plan import attach_result, plan_attach
 
@@ -64,14 +64,14 @@ def attach(
         sysctls.write(plan.gateway)
         # Also of a bridge that was there: its last container may be leaving, and then it is made again.
         with tap.making(environ) if is_userspace else nullcontext():
-            # ovs-vswitchd goes through all of its ports for a link that is new, and once more for a port. It does so
-            # once for both when it hears of the port first; and by the time it hears of that, the link is there.
-            with ovs.attaching(plan, deadline) as change, timed("links"):
-                links.create_veth(veth, netns)
-                with links.inside(netns):
-                    interior.prepare(veth)
-                    arrival.listen()
-                links.connect_veth(veth)
+            # ovs-vswitchd goes through all of its ports for a link that is new, and once more for a port; or once for
+            # both if it hears of the port first. With few of them it would look for the link before that is there.
+            is_port_first = ovs.has_many_ports(bridge.name)
+            if not is_port_first:
+                _make_links(veth, netns, arrival)
+            with ovs.attaching(plan, deadline) as change:
+                if is_port_first:
+                    _make_links(veth, netns, arrival)
             # While ovs-vswitchd is at it.
             with timed("firewall"):
                 _open(plan, environ, deadline, is_first=is_first)
@@ -103,6 +103,15 @@ def _plan(network: Network, container: Container, environ: Mapping[str, str], de
         attempt=os.urandom(8).hex(),
         dns_port=dns.port(environ),
     )
+
+
+def _make_links(veth: Veth, netns: int, arrival: Arrival) -> None:
+    with timed("links"):
+        links.create_veth(veth, netns)
+        with links.inside(netns):
+            interior.prepare(veth)
+            arrival.listen()
+        links.connect_veth(veth)
 
 
 def _find_resolver(plan: AttachPlan, environ: Mapping[str, str]) -> str | None:

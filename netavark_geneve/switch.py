@@ -16,6 +16,7 @@ from .ovsdb import EVERY, Change, Pool, Replica, connected, named, no_answer, ta
 
 FOLLOW_MAX = 5.0  # seconds that a detach waits for ovs-vswitchd, which will follow in its time
 NOTICE_MAX = 1.0  # seconds that ovs-vswitchd takes at most, if it runs, to notice what has changed in the kernel
+MANY_PORTS = 20  # on one bridge; a millisecond and more, as long as the kernel takes to make a pair of links
 BROKEN = ["ofport", "==", -1]  # the interfaces that ovs-vswitchd could not set up, mostly since there is no such device
 _HINTS = {  # what ovs-vswitchd says, and what it means for us
     "File exists": "another tunnel has the same VNI, peer and port; choose another --opt vni=, the same on every host",
@@ -113,6 +114,13 @@ class Switch:
         with self._api.ovsdb_connection.lock:
             row = self._api.find_named("Bridge", bridge)
             return None if row is None else str(row.datapath_type)
+
+    def has_many_ports(self, bridge: str) -> bool:
+        """Whether it takes ovs-vswitchd a while to come to a port that is new."""
+        with self._api.ovsdb_connection.lock:
+            row = self._api.find_named("Bridge", bridge)
+            # Of their number alone: a thousand would be converted first, to rows that are not replicated.
+            return row is not None and len(row._data["ports"].values) >= MANY_PORTS
 
     def has_bridge(self, name: str, network_id: str) -> bool:
         """Whether the network's bridge is there; somebody else's of the same name does not count."""

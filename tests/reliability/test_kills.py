@@ -11,6 +11,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 
 import pytest
@@ -20,12 +21,14 @@ from tests.e2e.conftest import MakeFabric
 from tests.e2e.fabric import plugin_error
 
 from . import report
-from .victim import HEALER, SHARDS, Killed, State, Victim, victims
+from .victim import HEALER, SHARDS, Killed, State, Victim, among_many, victims
 
+PLUGIN = "The plugin is killed at every system call"
 BEYOND = 3  # stops that are not reached any more, in a row, before a shard believes that it has seen them all
 MOST = 400  # stops of one call
 VERBS = ("setup", "teardown")
 Kill = Callable[[Victim, str, int], Killed]
+Place = Callable[[list[Victim]], AbstractContextManager[list[Victim]]]
 
 
 @dataclass
@@ -62,18 +65,19 @@ def client(victim: Victim, verb: str, stop: int) -> Killed:
 
 
 @pytest.mark.parametrize(
-    ("kill", "title"),
+    ("kill", "place", "title"),
     [
-        pytest.param(alone, "The plugin is killed at every system call", id="the plugin, without the helper"),
-        pytest.param(with_helper, "The helper is killed at every system call", id="the helper"),
-        pytest.param(client, "The helper's client is killed at every system call", id="the helper's client"),
+        pytest.param(alone, nullcontext, PLUGIN, id="the plugin"),
+        pytest.param(alone, among_many, f"{PLUGIN}, on a bridge with many ports", id="the plugin, among many"),
+        pytest.param(with_helper, nullcontext, "The helper is killed at every system call", id="the helper"),
+        pytest.param(client, nullcontext, "The helper's client is killed at every system call", id="the client"),
     ],
 )
 def test_a_call_is_killed_and_whatever_follows_heals(
-    make_fabric: MakeFabric, kill: Kill, title: str, known: set[State]
+    make_fabric: MakeFabric, kill: Kill, place: Place, title: str, known: set[State]
 ) -> None:
     start = time.monotonic()
-    with victims(make_fabric, SHARDS) as found:
+    with victims(make_fabric, SHARDS) as alone_there, place(alone_there) as found:
         tallies = {verb: tally(found, kill, verb) for verb in VERBS}
         new = {state: (verb, stop) for verb in VERBS for state, stop in tallies[verb].states.items()}
         jobs = [(kill, *job) for state, job in new.items() if state not in known]

@@ -4,14 +4,15 @@ import dataclasses
 import json
 import re
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from netavark_geneve.switch import MANY_PORTS
 from tests.e2e.conftest import SOCKET_VARIABLE, MakeFabric, helper
-from tests.e2e.fabric import PLUGIN, inspect
+from tests.e2e.fabric import PLUGIN, inspect, run
 from tests.e2e.faults import BOUND, NETNS, Caller, wait_for
 from tests.e2e.wire import wait_until
 from tests.lab import Host, Snapshot
@@ -19,6 +20,8 @@ from tests.lab import Host, Snapshot
 KILLER = "/run/killer.py"
 HEALER, SOCKET = "/run/healer.sock", "/run/victim.sock"  # of the helper that heals, and of the one that is killed
 COLD = "/nonexistent"
+MORE_PORTS = 'for n; do ovs-vsctl add-port ovs_net1 "more$n" -- set Interface "more$n" type=internal; done'
+LESS_PORTS = 'for n; do ovs-vsctl del-port ovs_net1 "more$n"; done'
 SHARDS = 4  # hosts that work side by side
 PUBLISHED = [{"container_port": 80, "host_ip": "", "host_port": 8080, "protocol": "tcp", "range": 1}]
 State = frozenset[str]  # what a host has more than it should
@@ -141,6 +144,19 @@ def victims(make_fabric: MakeFabric, count: int) -> Iterator[list[Victim]]:
             stack.enter_context(helper(host, HEALER))
             found.append(_victim(host))
         yield found
+
+
+@contextmanager
+def among_many(found: Sequence[Victim]) -> Iterator[list[Victim]]:
+    """The same beside another container, on a bridge with so many ports that a setup asks for one more at first."""
+    numbers = [str(number) for number in range(MANY_PORTS)]
+    with ExitStack() as stack:
+        for victim in found:
+            run(victim.host, "net1", name="other")
+            stack.callback(victim.host.run, "podman", "rm", "-f", "-t0", "other")
+            victim.host.sh(MORE_PORTS, *numbers)
+            stack.callback(victim.host.sh, LESS_PORTS, *numbers)
+        yield [victim.as_now() for victim in found]
 
 
 def _victim(host: Host) -> Victim:

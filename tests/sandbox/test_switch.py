@@ -71,6 +71,16 @@ def test_an_interface_that_comes_after_the_switch_has_looked_for_it_is_taken() -
     assert links.is_up(plan.veth.name)
 
 
+@pytest.mark.parametrize(("peers", "many"), [(2, False), (20, True)])
+def test_many_ports_are_those_of_all_kinds(peers: int, many: bool) -> None:
+    plan = make_plan(peers=tuple(f"192.168.0.{11 + number}" for number in range(peers)))
+    with connect(plan) as ovs:
+        assert not ovs.has_many_ports(plan.bridge.name)  # there is no bridge
+    attach(plan)
+    with connect(plan) as ovs:
+        assert ovs.has_many_ports(plan.bridge.name) is many
+
+
 def test_the_switch_has_no_flag_to_change_of_an_interface_that_is_not_up_yet() -> None:
     """It would write back all that it has read, and so set down what is set up meanwhile."""
     plan = make_plan()

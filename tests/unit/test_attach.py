@@ -22,6 +22,7 @@ class Interfaces:
     def __init__(self) -> None:
         self.aliases = {"eth0": "", "web1": "geneve-ovs net1 db cdcdcdcdcdcd eth0"}
         self.asked_for: set[str] = set()  # of the switch
+        self.has_many_ports = False
 
     def ensure_name_free(self, veth: Veth) -> None:
         if self.aliases.get(veth.name, veth.alias) != veth.alias:
@@ -33,7 +34,7 @@ class Interfaces:
         self.aliases[veth.name] = veth.alias
 
     def prepare(self, veth: Veth) -> None:
-        assert veth.name in self.asked_for  # before it was made
+        assert (veth.name in self.asked_for) is self.has_many_ports  # before it was made
         raise GeneveError(f"cannot set up {veth.interface}")
 
     def remove_veth(self, veth: Veth) -> None:
@@ -61,9 +62,13 @@ class FakeSwitch:
     def has_bridge(self, name: str, network_id: str) -> bool:
         return False
 
+    def has_many_ports(self, bridge: str) -> bool:
+        return self.host.has_many_ports
+
     @contextmanager
     def attaching(self, plan: AttachPlan, deadline: Deadline) -> Iterator[None]:
         assert plan.veth.name not in self.host.aliases
+        assert self.host.has_many_ports
         self.host.asked_for.add(plan.veth.name)
         yield
 
@@ -94,8 +99,10 @@ def go(who: Container) -> None:
     attach(created(on=facts()), who, "/proc/self/ns/net", {})
 
 
+@pytest.mark.parametrize("many", [False, True], ids=["few ports", "many"])
 @pytest.mark.parametrize("options", [{}, OWN], ids=["derived name", "name of the user"])
-def test_interface_that_cannot_be_set_up_is_taken_back(host: Interfaces, options: dict[str, str]) -> None:
+def test_interface_that_cannot_be_set_up_is_taken_back(host: Interfaces, options: dict[str, str], many: bool) -> None:
+    host.has_many_ports = many
     before = dict(host.aliases)
     with refused("attach web to network net1", "cannot set up eth0"):
         go(container(options=options))
