@@ -117,7 +117,7 @@ class Victim:
     def lose_namespace(self) -> None:
         """As when Podman dies with its container; the kernel takes the namespace apart in its own time."""
         self.host.run("ip", "netns", "del", "c1")
-        left = ("sh", "-c", "ip -o link show type veth | grep -q 'alias geneve-ovs '")
+        left = ("sh", "-c", "ip -o link show type veth | grep -q 'alias geneve-ovs net1 c1 '")
         wait_until(lambda: self.host.run(*left, check=False).returncode != 0, "the veth to be gone", BOUND)
 
     def make_namespace(self) -> None:
