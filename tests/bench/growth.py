@@ -62,7 +62,7 @@ def know_peers(host: Host, other: Host) -> None:
 TEXT = """Milliseconds, medians of 12 interleaved rounds, with the helper and with names. The C floor's setup (one veth
 pair, one OVSDB transaction, the wait for ovs-vswitchd; always IPv4) shows what Open vSwitch itself takes at that number
 of ports: it goes through all of its ports for each change, and for each link of the host that appears. Both ask for
-the port before they make the link, so that one round does for both; when the link is noticed first all the same, a
-setup takes two or three. The difference of the two is what is ours, and most of that at a thousand ports is the
-question whether somebody has the address, which goes to each of them: with the userspace datapath, as here, it is
+the port before they make the link, so that one round does for both. Now and then it is two or three all the same, of
+some 50 ms each at a thousand ports, and then a difference of medians says which of the two had more of them. Ours
+asks whether somebody has the address besides, and that goes to each port: with the userspace datapath, as here, it is
 ovs-vswitchd's main thread that sends it a thousand times before it turns to the change."""
