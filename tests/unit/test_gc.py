@@ -206,18 +206,13 @@ def test_without_apply_nothing_is_removed(host: Host) -> None:
     assert (report.removed, host.log) == (frozenset(), [])
 
 
-def test_container_that_was_just_starting_is_left_alone(host: Host) -> None:
-    host.now = replace(EMPTY, links=(LINK,), settings=(FILE,))
-
-    def start() -> None:
-        host.now = replace(LIVE, settings=(FILE,))
-
-    report, waits = collect(meanwhile=start)
-    assert (report, waits, host.log) == (gc.Report(()), [gc.GRACE / gc.PARTS], [])
-
-
-def test_container_whose_interface_comes_after_its_port_is_left_alone(host: Host) -> None:
-    host.now = replace(LIVE, links=(TAP,), settings=(FILE,))
+@pytest.mark.parametrize(
+    "first",
+    [replace(EMPTY, links=(LINK,)), replace(LIVE, links=(TAP,))],
+    ids=["its link is first", "its port is first"],
+)
+def test_container_that_was_just_starting_is_left_alone(host: Host, first: Found) -> None:
+    host.now = replace(first, settings=(FILE,))
 
     def start() -> None:
         host.now = replace(LIVE, settings=(FILE,))
