@@ -27,6 +27,6 @@ def check_names(known: int, *, runs: bool) -> Finding:
 
 
 def check_stale(thing: Thing) -> Finding:
-    """What serves nobody. All but ports and bridges may be of a container that is just starting or ending."""
+    """What serves nobody. It may be of a container that is just starting or ending; ports and bridges for a moment."""
     state = FAULT if thing.is_of_switch else WARNING
     return Finding(f"{thing.kind} {thing.name}", "one", "none", state, f"left over: {thing.reason}", REMOVE)
