@@ -3,6 +3,8 @@
 PYTHON ?= python3
 VENV   := .venv
 RUN    := $(VENV)/bin/python
+# Tests that mostly wait, in two processes; each has labs of its own.
+SIDE_BY_SIDE := $(RUN) -m pytest -q -n 2 --dist worksteal
 .DEFAULT_GOAL := help
 include packaging/packages.mk
 
@@ -34,8 +36,8 @@ sandbox: $(VENV)/ready ## our modules against a real Open vSwitch, with Debian's
 .PHONY: e2e
 e2e: $(VENV)/ready ## real Podman on several hosts, without the warm helper and with it
 	$(RUN) -m pytest -q tests/lab
-	$(RUN) -m pytest -q tests/e2e
-	$(RUN) -m pytest -q --helper tests/e2e --ignore=tests/e2e/test_helper.py --ignore=tests/e2e/test_gc.py \
+	$(SIDE_BY_SIDE) tests/e2e
+	$(SIDE_BY_SIDE) --helper tests/e2e --ignore=tests/e2e/test_helper.py --ignore=tests/e2e/test_gc.py \
 	    --ignore=tests/e2e/test_doctor.py
 
 .PHONY: reliability
