@@ -15,6 +15,7 @@ from .addresses import Address
 from .addresses import Network as IPNetwork
 from .errors import Deadline, GeneveError
 from .model import Foreign, Gateway, Publication, PublishedPort
+from .nfnetlink import delete_chain, delete_table, has_chain, has_table, list_chains
 from .nftables import (
     FAMILY,
     Command,
@@ -27,8 +28,6 @@ from .nftables import (
     equals,
     field,
     flush,
-    has_chain,
-    has_table,
     interface,
     jump,
     list_table,
@@ -118,19 +117,21 @@ def remove(
         needed = is_needed()
         if needed and not has_ports:
             return
-        objects = list_table(deadline)
-        chains = _chains(objects)
-        going = {name for name in chains if _belongs(name, bridge, None if not needed else container_id)}
-        if going:
-            is_last = not needed and going == chains
-            run([table("delete")] if is_last else _removal(objects, going, [] if needed else [bridge]), deadline)
+        chains = list_chains(_suffix(container_id) if needed else "")  # of the container on all of its networks, or all
+        going = {name for name in chains if _belongs(name, bridge, container_id if needed else None)}
+        if not going:
+            return
+        if going == chains and needed:
+            delete_chain(_published_chain(bridge, container_id), (*PORTS.values(), *HOST_PORTS.values()))
+        elif going == chains:
+            delete_table()
+        else:
+            run(_removal(list_table(deadline), going, [] if needed else [bridge]), deadline)
 
 
-def find_chains(deadline: Deadline) -> tuple[str, ...] | None:
+def find_chains() -> tuple[str, ...] | None:
     """The chains of all networks and of their containers; None when there is no table."""
-    if not has_table():  # asked without nft, which need not be installed where there are no rules
-        return None
-    return tuple(sorted(_chains(list_table(deadline))))
+    return tuple(sorted(list_chains())) if has_table() else None
 
 
 def remove_chains(find_stale: Callable[[Collection[str]], Collection[str]], deadline: Deadline) -> None:
@@ -351,7 +352,11 @@ def _resolver_chain(bridge: str) -> str:
 
 
 def _published_chain(bridge: str, container_id: str) -> str:
-    return f"published/{bridge}/{container_id[:12]}"
+    return f"published/{bridge}{_suffix(container_id)}"
+
+
+def _suffix(container_id: str) -> str:
+    return f"/{container_id[:12]}"
 
 
 def _is_published(chain: str) -> bool:

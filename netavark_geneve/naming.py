@@ -11,6 +11,7 @@ import ipaddress
 import re
 
 OWNER = "geneve-ovs"
+NFT_TABLE = "netavark_geneve"  # of the family inet
 VNI_MAX = 2**24 - 1  # RFC 8926 §3.4: 24 bits; we leave 0 out, which OVS takes for "no key"
 IFNAME_MAX = 15
 CONTAINER_ROLE = {"owner": OWNER, "role": "container"}  # the external_ids of every container's port

@@ -6,16 +6,19 @@ memory that after a rest, which the caches have not survived, it was a fifth of 
 one without the helper.
 """
 
+import errno
 import os
 import socket
 import struct
+from collections.abc import Iterator
 from typing import Self
 
 from .addresses import Address, Interface
 from .addresses import Network as IPNetwork
 
 REQUEST, ACK, EXCL, CREATE, APPEND = 0x01, 0x04, 0x200, 0x400, 0x800  # of a message
-ERROR = 2  # the type of an answer that is an error number, or 0
+DUMP, DUMP_INTERRUPTED = 0x300, 0x10
+ERROR, DONE = 2, 3  # the types of an answer that is an error number, or 0
 IFF_UP, IFF_NOARP, IFF_PROMISC = 0x01, 0x80, 0x100
 
 _NEWLINK, _DELLINK, _NEWADDR, _NEWROUTE, _DELROUTE = 16, 17, 20, 24, 25
@@ -27,7 +30,10 @@ _IFA_ADDRESS, _IFA_LOCAL, _IFA_BROADCAST, _IFA_FLAGS = 1, 2, 4, 8
 _RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PRIORITY = 1, 4, 5, 6
 _ROUTE_TYPES = {"unicast": 1, "blackhole": 6, "unreachable": 7, "prohibit": 8}
 _MAIN, _STATIC, _UNIVERSE, _NOWHERE = 254, 4, 0, 255  # table, protocol and scopes of a route
-_ANSWER_MAX = 4096  # bytes; an error repeats the request
+_ANSWER_MAX = 65536  # bytes; an error repeats the request, and a dump comes in pieces of half as many
+_KIND = 0x3FFF  # of an attribute; the rest are flags
+_SO_SNDBUFFORCE = 32  # asm-generic/socket.h
+_REQUEST_MAX = 2**21  # bytes; as nft has it
 
 
 class Kernel:
@@ -40,6 +46,9 @@ class Kernel:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
         self._socket.close()
 
     def add_veth(self, name: str, mtu: int, flags: int, peer: str, mac: str, netns: int) -> None:
@@ -95,19 +104,43 @@ class Kernel:
 
     def ask(self, kind: int, flags: int, body: bytes) -> tuple[int, bytes]:
         """Send one request; type and body of the (first) answer."""
-        self._socket.send(struct.pack("=IHHII", 16 + len(body), kind, REQUEST | flags, 1, 0) + body)
-        answer = self._socket.recv(_ANSWER_MAX)
-        length, answered = struct.unpack_from("=IH", answer)
-        return answered, answer[16:length]
+        self._socket.send(message(kind, flags, body))
+        answered, _, answer = next(_messages(self._socket.recv(_ANSWER_MAX)))
+        return answered, answer
+
+    def dump(self, kind: int, body: bytes) -> list[bytes]:
+        """The bodies of all answers. Raises InterruptedError when there was a change between them."""
+        self._socket.send(message(kind, DUMP, body))
+        found, seen = [], 0
+        while True:
+            for answered, flags, answer in _messages(self._socket.recv(_ANSWER_MAX)):
+                seen |= flags
+                if answered not in (ERROR, DONE):
+                    found.append(answer)
+                    continue
+                _check(answer)
+                if seen & DUMP_INTERRUPTED:  # not before the end, or the next one would be refused
+                    raise InterruptedError(errno.EINTR, os.strerror(errno.EINTR))
+                return found
+
+    def change(self, requests: list[bytes]) -> None:
+        """Send messages that belong together, of which one is answered, or the first that is refused."""
+        self._socket.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, _REQUEST_MAX)
+        self._socket.send(b"".join(requests))
+        _, _, answer = next(_messages(self._socket.recv(_ANSWER_MAX)))
+        _check(answer)
 
     def _change(self, kind: int, flags: int, body: bytes) -> None:
         _, answer = self.ask(kind, ACK | flags, body)  # which is an error, also when there is none
-        code = -struct.unpack_from("=i", answer)[0]
-        if code:
-            raise OSError(code, os.strerror(code))
+        _check(answer)
 
 
 FAMILY = {4: socket.AF_INET, 6: socket.AF_INET6}
+
+
+def message(kind: int, flags: int, body: bytes) -> bytes:
+    """One request; padded to four bytes, as attributes are."""
+    return struct.pack("=IHHII", 16 + len(body), kind, REQUEST | flags, 1, 0) + body
 
 
 def attribute(kind: int, data: bytes) -> bytes:
@@ -119,12 +152,36 @@ def text(kind: int, value: str) -> bytes:
     return attribute(kind, value.encode() + b"\0")
 
 
+def attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """The attributes that stand there one behind the other: what kind, and what is in it."""
+    at = 0
+    while at < len(data):
+        length, kind = struct.unpack_from("=HH", data, at)
+        yield kind & _KIND, data[at + 4 : at + length]
+        at += length + -length % 4
+
+
 def number(kind: int, value: int) -> bytes:
     return attribute(kind, struct.pack("=I", value))
 
 
 def octets(mac: str) -> bytes:
     return bytes.fromhex(mac.replace(":", ""))
+
+
+def _messages(data: bytes) -> Iterator[tuple[int, int, bytes]]:
+    """Type, flags and body of each answer."""
+    at = 0
+    while at < len(data):
+        length, kind, flags = struct.unpack_from("=IHH", data, at)
+        yield kind, flags, data[at + 16 : at + length]
+        at += length + -length % 4
+
+
+def _check(answer: bytes) -> None:
+    code = -struct.unpack_from("=i", answer)[0]
+    if code:
+        raise OSError(code, os.strerror(code))
 
 
 def _link(index: int = 0, flags: int = 0) -> bytes:

@@ -8,7 +8,6 @@ the distribution's own Python, which on Enterprise Linux 9 is too old for us.
 import fcntl
 import json
 import os
-import struct
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -16,17 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 from .addresses import Network as IPNetwork
 from .errors import Deadline, GeneveError, failing_to
-from .netlink import Kernel, text
+from .naming import NFT_TABLE as TABLE
 
 if TYPE_CHECKING:
     import subprocess
 
-TABLE = "netavark_geneve"
 FAMILY = {4: "ip", 6: "ip6"}
-NFPROTO_INET = 1  # linux/netfilter.h
-_NETLINK_NETFILTER, _SUBSYSTEM = 12, 10  # linux/netlink.h, linux/netfilter/nfnetlink.h
-_NEWTABLE, _GETTABLE, _NEWCHAIN, _GETCHAIN = 0, 1, 3, 4  # linux/netfilter/nf_tables.h
-_TABLE_NAME, _CHAIN_TABLE, _CHAIN_NAME = 1, 1, 3
 
 Command = dict[str, Any]
 Expression = dict[str, Any]
@@ -118,24 +112,6 @@ def list_ruleset(deadline: Deadline) -> list[dict[str, Any]]:
     if listed.returncode:
         raise GeneveError(f"nft cannot list the rules: {listed.stderr.strip()}; run 'nft list ruleset'")
     return [item for item in json.loads(listed.stdout)["nftables"] if "metainfo" not in item]
-
-
-def has_table() -> bool:
-    """Whether our table is there."""
-    return _exists(_GETTABLE, _NEWTABLE, text(_TABLE_NAME, TABLE))
-
-
-def has_chain(name: str) -> bool:
-    """Whether our table has this chain."""
-    return _exists(_GETCHAIN, _NEWCHAIN, text(_CHAIN_TABLE, TABLE) + text(_CHAIN_NAME, name))
-
-
-def _exists(ask: int, found: int, which: bytes) -> bool:
-    """Ask the kernel itself, in a twentieth of a millisecond."""
-    header = struct.pack("=BBH", NFPROTO_INET, 0, 0)  # struct nfgenmsg
-    with failing_to("ask the packet filter for our rules"), Kernel(_NETLINK_NETFILTER) as kernel:
-        kind, _ = kernel.ask(_SUBSYSTEM << 8 | ask, 0, header + which)
-    return bool(kind == _SUBSYSTEM << 8 | found)
 
 
 @contextmanager

@@ -27,8 +27,7 @@ class Host:
 
     def look(self) -> Found:
         """Everything; what follows the rows of OVSDB when a container starts before them, so that they explain it."""
-        deadline = Deadline(LOOK)
-        chains = firewall.find_chains(deadline)
+        chains = firewall.find_chains()
         outside = Found(
             self._boot_id,
             chains=chains or (),

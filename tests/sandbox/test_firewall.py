@@ -149,6 +149,37 @@ def test_published_ports_come_and_go_with_their_container() -> None:
     assert nft("list ruleset") == before
 
 
+def test_ports_are_closed_without_nft_however_many_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A message to the kernel holds a thousand of them."""
+    ensure(ONE)
+    ensure(ONE, publication(ONE, DATABASE, HTTP))
+    before = nft("list ruleset")
+    ensure(ONE, publication(ONE, WEB, PublishedPort("udp", 20000, 20000, count=2500)))
+    assert len(ports()) == 2501
+
+    with monkeypatch.context() as without:
+        without.setitem(os.environ, "PATH", "/nowhere")
+        remove(ONE, needed=True, has_ports=True)
+
+    assert nft("list ruleset") == before
+
+
+def test_chains_are_found_while_somebody_else_changes_rules() -> None:
+    """The kernel then says that a list is of two states."""
+    names = {f"published/ovs_net1/{number:012x}" for number in range(2000)}
+    nft("add table inet netavark_geneve")
+    nft("".join(f"add chain inet netavark_geneve {name};" for name in names))
+    loop = "while :; do nft 'add chain inet theirs one'; nft 'delete chain inet theirs one'; done"
+    with subprocess.Popen(("sh", "-c", loop)) as somebody:
+        try:
+            for _ in range(20):
+                assert set(firewall.find_chains() or ()) == names
+        finally:
+            somebody.kill()
+    nft("add table inet theirs; delete table inet theirs")
+    nft("add table inet theirs; add chain inet theirs forward { type filter hook forward priority 0; }")
+
+
 def test_a_container_takes_none_of_another_ones_ports_along() -> None:
     ensure(ONE, publication(ONE, WEB, HTTP))
     ensure(ONE, publication(ONE, DATABASE, RANGE))

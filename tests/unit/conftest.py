@@ -94,7 +94,7 @@ def fresh_loggers() -> Iterator[None]:
 def ruleset(monkeypatch: pytest.MonkeyPatch) -> Ruleset:
     """What the plugin has made of nftables, which was empty."""
     made = Ruleset()
-    for name in ("run", "list_table", "has_table", "lock"):
+    for name in ("run", "list_table", "has_table", "list_chains", "delete_chain", "delete_table", "lock"):
         monkeypatch.setattr(firewall, name, getattr(made, name))
     return made
 

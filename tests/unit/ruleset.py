@@ -6,7 +6,7 @@ Not more than firewall.py uses of it. That nft itself takes these batches is see
 
 import copy
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -74,6 +74,21 @@ class Ruleset:
 
     def has_table(self) -> bool:
         return self.table is not None
+
+    def list_chains(self, part: str = "") -> set[str]:
+        chains = self.table.chains.keys() - self.table.hooks if self.table is not None else set()
+        return {name for name in chains if part in name}
+
+    def delete_chain(self, name: str, maps: Iterable[str]) -> None:
+        assert self.is_locked
+        for verdicts in maps:
+            found = self._there().maps[verdicts]
+            self._there().maps[verdicts] = {key: chain for key, chain in found.items() if chain != name}
+        self._delete_chain({"name": name})
+
+    def delete_table(self) -> None:
+        assert self.is_locked
+        self._delete_table(None)
 
     def list_table(self, deadline: Deadline) -> list[dict[str, Any]]:
         """As `nft -j list table`: an empty map has no "elem"."""

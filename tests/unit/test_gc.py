@@ -87,7 +87,7 @@ class Host:
         kept = tuple(each for each in self.now.links if wanted not in (each.index, each.name))
         self.change(f"link {wanted}", links=kept)
 
-    def find_chains(self, deadline: Deadline) -> tuple[str, ...] | None:
+    def find_chains(self) -> tuple[str, ...] | None:
         return self.now.chains if self.now.has_table else None
 
     def remove_chains(self, find_stale: Callable[[Collection[str]], Collection[str]], deadline: Deadline) -> None:

@@ -62,7 +62,7 @@ LAYERS = {
         ),
         *("kept", "engine", "kernel"),
     ),
-    "wrap": ("nftables", "ovsdb", "interior", "programs", "linklist"),
+    "wrap": ("nftables", "nfnetlink", "ovsdb", "interior", "programs", "linklist"),
     "speak": ("netlink",),
     "vocabulary": ("model", "found", "options", "tags", "addresses", "naming", "config", "schema", "checks.finding"),
     "floor": ("errors", "log", "files", "rootless", "lean", "helper.wire"),

@@ -11,7 +11,7 @@ from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
 from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
-from netavark_geneve.netlink import IFF_NOARP, IFF_UP, Kernel
+from netavark_geneve.netlink import ACK, IFF_NOARP, IFF_UP, Kernel, attribute, attributes, message, text
 
 NEW, CHANGE, APPEND, DELETE = 0x605, 0x005, 0xC05, 0x005  # REQUEST and ACK with CREATE and EXCL, or APPEND
 
@@ -28,6 +28,9 @@ class Wire:
 
     def recv(self, _: int) -> bytes:
         return struct.pack("=IHHIIi", 20, 2, 0, 1, 0, -self.code)
+
+    def setsockopt(self, *_: int) -> None:
+        """It is."""
 
     def close(self) -> None:
         """It is."""
@@ -134,6 +137,70 @@ def test_route(wire: Wire, to: str, kind: str, gateway: str | None, index: int |
     message = wire.heard(rtmsg)
     assert (message["header"]["type"], message["header"]["flags"]) == (25, DELETE)
     assert (message["scope"], message["proto"]) == (255, 0)  # whatever it has
+
+
+class Dump(Wire):
+    """A kernel whose answers come in pieces."""
+
+    def __init__(self, *pieces: bytes) -> None:
+        super().__init__()
+        self.pieces = list(pieces)
+
+    def recv(self, _: int) -> bytes:
+        return self.pieces.pop(0)
+
+
+def answer(kind: int, body: bytes, flags: int = 2) -> bytes:
+    return struct.pack("=IHHII", 16 + len(body), kind, flags, 1, 0) + body
+
+
+END = answer(3, struct.pack("=i", 0))
+
+
+@pytest.fixture
+def dump(monkeypatch: pytest.MonkeyPatch) -> Any:
+    def make(*pieces: bytes) -> Dump:
+        made = Dump(*pieces)
+        monkeypatch.setattr("netavark_geneve.netlink.socket.socket", lambda *_: made)
+        return made
+
+    return make
+
+
+def test_list_is_read_to_its_end(dump: Any) -> None:
+    wire = dump(answer(20, b"once") + answer(20, b"more"), answer(20, b"last"), END)
+    with Kernel() as kernel:
+        assert kernel.dump(22, b"what") == [b"once", b"more", b"last"]
+    assert wire.said == message(22, 0x300, b"what")
+
+
+@pytest.mark.parametrize(
+    ("last", "error"),
+    [
+        (answer(20, b"more", flags=0x12) + END, InterruptedError),
+        (answer(2, struct.pack("=i", -errno.ENOENT)), FileNotFoundError),
+        (answer(3, struct.pack("=i", -errno.EPERM)), PermissionError),
+    ],
+    ids=["of two states", "refused", "broken off"],
+)
+def test_list_that_is_not_whole_is_none(dump: Any, last: bytes, error: type[OSError]) -> None:
+    dump(answer(20, b"once") + last)
+    with Kernel() as kernel, pytest.raises(error):
+        kernel.dump(22, b"")
+
+
+def test_attributes_are_read_as_they_are_written() -> None:
+    """Whatever flags the kernel puts to their kinds."""
+    inner = text(1, "net1") + attribute(2, b"\x01")
+    assert list(attributes(inner + attribute(0x8003, b"nested"))) == [(1, b"net1\0"), (2, b"\x01"), (3, b"nested")]
+
+
+def test_messages_that_belong_together_go_at_once(wire: Wire) -> None:
+    wire.code = errno.EBUSY
+    first, second = message(1, 0, b"once"), message(2, ACK, b"more")
+    with Kernel() as kernel, pytest.raises(OSError, match="Device or resource busy"):
+        kernel.change([first, second])
+    assert wire.said == first + second
 
 
 def test_refusal_is_an_error_of_the_operating_system(wire: Wire) -> None:
