@@ -29,7 +29,7 @@ def has_legacy_filter() -> bool:
     """Whether there are tables of the old iptables, which nft does not show."""
     for name in ("ip_tables_names", "ip6_tables_names"):
         try:
-            if Path("/proc/net", name).read_text(encoding="ascii").strip():
+            if Path("/proc/net", name).read_text(encoding="utf-8").strip():
                 return True
         except OSError:
             continue

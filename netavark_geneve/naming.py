@@ -6,9 +6,13 @@ is, and whose, stands in its tags.
 """
 
 import base64
-import hashlib
 import ipaddress
 import re
+
+try:  # as the standard library's random does: hashlib loads all of OpenSSL
+    from _sha2 import sha256  # type: ignore[import-not-found]
+except ImportError:
+    from hashlib import sha256
 
 OWNER = "geneve-ovs"
 NFT_TABLE = "netavark_geneve"  # of the family inet
@@ -31,7 +35,8 @@ def is_interface_name(name: str) -> bool:
 
 
 def _digest(*parts: str) -> bytes:
-    return hashlib.sha256("\0".join(parts).encode(errors="surrogatepass")).digest()
+    digest: bytes = sha256("\0".join(parts).encode(errors="surrogatepass")).digest()
+    return digest
 
 
 def _token(length: int, *parts: str) -> str:

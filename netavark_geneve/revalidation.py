@@ -35,7 +35,7 @@ class Rounds:
         control = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         control.settimeout(WAIT_MAX)
         try:
-            pid = (self._directory / f"{DAEMON}.pid").read_text(encoding="ascii").strip()
+            pid = (self._directory / f"{DAEMON}.pid").read_text(encoding="utf-8").strip()
             control.connect(str(self._directory / f"{DAEMON}.{pid}.ctl"))
             control.send(json.dumps(REQUEST).encode())
         except (OSError, ValueError) as error:  # the latter when no number is in the file

@@ -109,8 +109,8 @@ def check_namespace(environ: Mapping[str, str]) -> None:
 def _daemon(environ: Mapping[str, str]) -> str | None:
     """The number of its process. In its file may stand another one's, of a container's for that matter."""
     try:
-        number = Path(environ.get(RUNDIR_VARIABLE, RUNDIR), f"{DAEMON}.pid").read_text(encoding="ascii").strip()
-        name = Path("/proc", str(int(number)), "comm").read_text(encoding="ascii").strip()
+        number = Path(environ.get(RUNDIR_VARIABLE, RUNDIR), f"{DAEMON}.pid").read_text(encoding="utf-8").strip()
+        name = Path("/proc", str(int(number)), "comm").read_text(encoding="utf-8").strip()
     except (OSError, ValueError):
         return None
     return number if name == DAEMON else None

@@ -168,7 +168,7 @@ def _write_file(path: Path, settings: dict[str, str]) -> None:
     new = _new(path)
     try:
         path.parent.mkdir(exist_ok=True)
-        new.write_text(text, encoding="ascii")
+        new.write_text(text, encoding="utf-8")
         new.rename(path)
     except OSError as error:
         with suppress(OSError):

@@ -59,7 +59,7 @@ def find_way(destination: Address) -> Way:
 def find_link_mtu(name: str) -> int | None:
     """The MTU of an interface; None when there is none of that name."""
     try:
-        return int(Path("/sys/class/net", name, "mtu").read_text(encoding="ascii"))
+        return int(Path("/sys/class/net", name, "mtu").read_text(encoding="utf-8"))
     except OSError:
         return None
 
