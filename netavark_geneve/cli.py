@@ -13,7 +13,7 @@ from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from . import __version__, log
+from . import __version__, log, podman
 from .errors import GeneveError
 from .frontends.netavark import stored_networks
 from .lean import postpone
@@ -165,7 +165,7 @@ def _wait(seconds: float, things: int) -> None:
 def _reload(environ: Mapping[str, str]) -> None:
     from .reload import reload
 
-    attached = reload(stored_networks(environ), environ)
+    attached = reload(stored_networks(environ), {**podman.variables(environ), **environ})
     networks = {network.name for network, _ in attached}
     print(f"restored {len(attached)} container(s) on {len(networks)} network(s)", flush=True)
 

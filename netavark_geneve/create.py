@@ -25,7 +25,8 @@ def create(network: Network, others: Iterable[Network], environ: Mapping[str, st
         mesh = find_mesh(options, own=own, deadline=Deadline(DEADLINE))
         if mesh is None and "hosts" not in network.options:
             logger.warning(
-                "network %s is local to this host: no hosts in %s and no --opt hosts=",
+                "network %s is local to this host: no hosts in %s and no --opt hosts=; list all hosts there and create"
+                " it again, or say --opt hosts=none",
                 network.name,
                 fabric.path,
             )

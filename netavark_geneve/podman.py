@@ -22,6 +22,7 @@ PLUGIN_DIRS = (  # the default of netavark_plugin_dirs of containers.conf(5)
     "/usr/lib/netavark",
 )
 DROP_INS = "/etc/containers/containers.conf.d"
+VARIABLES = {"firewall_driver": "NETAVARK_FW", "dns_bind_port": "NETAVARK_DNS_PORT"}
 
 
 def find_networks(environ: Mapping[str, str]) -> Iterator[dict[str, Any]]:
@@ -55,6 +56,12 @@ def find_plugin_dirs(environ: Mapping[str, str]) -> tuple[str, ...]:
     value = _settings(environ).get("netavark_plugin_dirs", PLUGIN_DIRS)
     named = tuple(entry for entry in value if isinstance(entry, str))
     return named if len(named) == len(value) else (*PLUGIN_DIRS, *named)
+
+
+def variables(environ: Mapping[str, str]) -> dict[str, str]:
+    """What Podman tells its plugins of containers.conf, for a command of ours that Podman does not call."""
+    settings = _settings(environ)
+    return {name: str(settings[key]) for key, name in VARIABLES.items() if key in settings}
 
 
 def has_firewall(environ: Mapping[str, str]) -> bool:

@@ -122,6 +122,8 @@ def test_a_host_without_firewall_driver_gets_no_rules(fabric: Fabric) -> None:
     host.run("podman", "run", "-d", "--name", "c", "--network", "net1", "alpine", "sleep", "1000", env=environ)
 
     assert "netavark_geneve" not in ruleset(host)
+    host.run("netavark-geneve", "reload", env=environ)
+    assert "netavark_geneve" not in ruleset(host)
     host.run("podman", "rm", "-f", "-t0", "c", env=environ)
     host.run("rm", "/run/none.conf")
 

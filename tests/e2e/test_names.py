@@ -192,7 +192,10 @@ def test_a_resolver_on_another_port(host: Host) -> None:
     for name in ("web", "client"):
         host.run("podman", "run", "-d", "--name", name, "--network", "net1", "alpine", "sleep", "1000", env=environ)
 
-    assert resolve(Container(host, "client", "192.168.120.3"), "web") == ["192.168.120.2"]
+    client = Container(host, "client", "192.168.120.3")
+    assert resolve(client, "web") == ["192.168.120.2"]
+    host.run("netavark-geneve", "reload", env=environ)
+    assert resolve(client, "web") == ["192.168.120.2"]
     host.run("podman", "rm", "-f", "-t0", "--all", env=environ)
     host.run("rm", "/run/dns-port.conf")
 

@@ -100,6 +100,7 @@ def test_network_without_hosts_is_local_with_a_warning(
     assert after["options"]["hosts"] == "none"
     (warning,) = caplog.messages
     assert "net1 is local to this host" in warning
+    assert "list all hosts there and create it again" in warning
     assert environ["NETAVARK_GENEVE_CONFIG"] in warning
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from netavark_geneve import podman
 from netavark_geneve.model import Foreign
-from netavark_geneve.podman import PLUGIN_DIRS, find_foreign, find_networks, find_plugin_dirs, has_firewall
+from netavark_geneve.podman import PLUGIN_DIRS, find_foreign, find_networks, find_plugin_dirs, has_firewall, variables
 
 
 def names(environ: dict[str, str]) -> list[str]:
@@ -183,6 +183,21 @@ class TestForeign:
 def test_plugins_are_looked_for_where_containers_conf_says(tmp_path: Path, text: str, wanted: tuple[str, ...]) -> None:
     (tmp_path / "own.conf").write_text(f"[network]\n{text}\n")
     assert find_plugin_dirs({"CONTAINERS_CONF": str(tmp_path / "own.conf")}) == wanted
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("", {}),
+        ('firewall_driver = "none"', {"NETAVARK_FW": "none"}),
+        ("dns_bind_port = 1053", {"NETAVARK_DNS_PORT": "1053"}),
+        ('dns_bind_port = 0\nfirewall_driver = ""', {}),  # as if they were not there
+    ],
+    ids=["defaults", "no packet filter", "other port", "empty"],
+)
+def test_plugin_would_be_told_of_containers_conf(tmp_path: Path, text: str, wanted: dict[str, str]) -> None:
+    (tmp_path / "own.conf").write_text(f"[network]\n{text}\n")
+    assert variables({"CONTAINERS_CONF": str(tmp_path / "own.conf")}) == wanted
 
 
 @pytest.mark.parametrize(("driver", "wanted"), [("none", False), ("nftables", True), ("", True)])
