@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from ovsdbapp import exceptions
 
-from netavark_geneve import links, neighbours, ovsdb, underlay
+from netavark_geneve import links, neighbours, nfnetlink, ovsdb, underlay
 from netavark_geneve.errors import Deadline
 
 from .makers import planned, refused
@@ -57,6 +57,25 @@ def test_packet_socket_is_closed_all_the_same(monkeypatch: pytest.MonkeyPatch) -
 def test_name_that_cannot_be_resolved_says_why() -> None:
     with refused("cannot resolve peer.example", REASON, "limit of processes"):
         underlay.resolve("peer.example", Deadline(1))
+
+
+class Filter:
+    """A socket to the packet filter."""
+
+    is_open = True
+
+    def change(self, requests: list[bytes]) -> None:
+        assert self.is_open
+
+    def close(self) -> None:
+        self.is_open = False
+
+
+def test_socket_to_the_packet_filter_is_closed_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = Filter()
+    monkeypatch.setattr(nfnetlink, "Kernel", lambda protocol: made)
+    nfnetlink.delete_table()
+    assert not made.is_open
 
 
 def test_connection_that_cannot_be_made_says_why(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
