@@ -76,15 +76,14 @@ def _exists(ask: int, found: int, which: bytes) -> bool:
     return bool(kind == _SUBSYSTEM << 8 | found)
 
 
-def _dump(kernel: Kernel, ask: int, which: bytes) -> list[bytes]:
+def _dump(kernel: Kernel, ask: int, which: bytes, tries: int = _TRIES) -> list[bytes]:
     """The attributes of each thing of the kind that is asked for."""
-    for left in reversed(range(_TRIES)):
-        try:
-            return [body[len(_header()) :] for body in kernel.dump(_SUBSYSTEM << 8 | ask, _header() + which)]
-        except InterruptedError:
-            if not left:
-                raise
-    return []
+    try:
+        return [body[len(_header()) :] for body in kernel.dump(_SUBSYSTEM << 8 | ask, _header() + which)]
+    except InterruptedError:
+        if tries == 1:
+            raise
+    return _dump(kernel, ask, which, tries - 1)
 
 
 def _commit(kernel: Kernel, *changes: tuple[int, bytes]) -> None:
