@@ -3,8 +3,10 @@
 PYTHON ?= python3
 VENV   := .venv
 RUN    := $(VENV)/bin/python
-# Tests that mostly wait, in two processes; each has labs of its own.
-SIDE_BY_SIDE := $(RUN) -m pytest -q -n 2 --dist worksteal
+# Tests that mostly wait, in two processes, each with labs of its own; and those that need the machine for themselves.
+SIDE_BY_SIDE := $(RUN) -m pytest -q -m 'not alone' -n 2 --dist worksteal
+ALONE := $(RUN) -m pytest -q -m alone
+WITH_HELPER := --helper tests/e2e $(addprefix --ignore=tests/e2e/test_,helper.py gc.py doctor.py)
 .DEFAULT_GOAL := help
 include packaging/packages.mk
 
@@ -37,8 +39,9 @@ sandbox: $(VENV)/ready ## our modules against a real Open vSwitch, with Debian's
 e2e: $(VENV)/ready ## real Podman on several hosts, without the warm helper and with it
 	$(RUN) -m pytest -q tests/lab
 	$(SIDE_BY_SIDE) tests/e2e
-	$(SIDE_BY_SIDE) --helper tests/e2e --ignore=tests/e2e/test_helper.py --ignore=tests/e2e/test_gc.py \
-	    --ignore=tests/e2e/test_doctor.py
+	$(ALONE) tests/e2e
+	$(SIDE_BY_SIDE) $(WITH_HELPER)
+	$(ALONE) $(WITH_HELPER)
 
 .PHONY: reliability
 reliability: $(VENV)/ready ## faults everywhere: nothing leaks; writes docs/reliability.md

@@ -10,6 +10,8 @@ from .conftest import MakeFabric
 from .fabric import IMAGE, Fabric, create, refusal, run
 from .faults import wait_for
 
+pytestmark = pytest.mark.alone(reason="who has an address must say so within milliseconds, also where all is busy")
+
 SUBNET = ("--subnet", "192.168.120.0/24")
 SUBNET6 = ("--subnet", "fd00:120::/64")
 FOREIGN = ("--opt", "allow_foreign_ip=true")

@@ -4,10 +4,14 @@ import ipaddress
 import json
 from concurrent.futures import ThreadPoolExecutor
 
+import pytest
+
 from tests.lab import Host, diff
 
 from .fabric import Container, Fabric, address
 from .wire import all_unreached
+
+pytestmark = pytest.mark.alone(reason="it keeps every core busy")
 
 EACH = 20
 SUBNET = ("--subnet", "192.168.112.0/20")

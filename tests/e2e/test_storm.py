@@ -3,11 +3,15 @@
 import random
 from concurrent.futures import ThreadPoolExecutor
 
+import pytest
+
 from tests.lab import Host
 
 from .conftest import MakeFabric
 from .fabric import Container, create
 from .web import fetch, serve
+
+pytestmark = pytest.mark.alone(reason="it keeps every core busy")
 
 OURS, THEIRS, PORTS = 50, 15, 5
 SEED = 3
