@@ -9,7 +9,7 @@ import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -95,9 +95,9 @@ def _run_helper(arguments: argparse.Namespace) -> None:
 
 def _run_reload(arguments: argparse.Namespace) -> None:
     if arguments.watch:
-        _watch(os.environ)
+        _watch()
     else:
-        _reload(os.environ)
+        _reload()
 
 
 def _run_gc(arguments: argparse.Namespace) -> None:
@@ -138,7 +138,8 @@ def _run_doctor(arguments: argparse.Namespace) -> int:
     from .checks.finding import FAULT, OK, UNKNOWN, WARNING
     from .doctor import doctor
 
-    findings = doctor(stored_networks(os.environ), os.environ)
+    environ = _environ()
+    findings = doctor(stored_networks(environ), environ)
     counts = Counter(finding.state for finding in findings)
     if arguments.json:
         print(json.dumps([dataclasses.asdict(finding) for finding in findings], indent=2))
@@ -152,6 +153,11 @@ def _run_doctor(arguments: argparse.Namespace) -> int:
     return 1 if counts[FAULT] else 2 if counts[UNKNOWN] else 0
 
 
+def _environ() -> dict[str, str]:
+    """Ours, and what Podman would put there if it called us."""
+    return {**podman.variables(os.environ), **os.environ}
+
+
 def _wait(seconds: float, things: int) -> None:
     print(
         f"netavark-geneve gc: {things} may be of a container that is just starting or ending; looking again in"
@@ -162,24 +168,25 @@ def _wait(seconds: float, things: int) -> None:
     time.sleep(seconds)
 
 
-def _reload(environ: Mapping[str, str]) -> None:
+def _reload() -> None:
     from .reload import reload
 
-    attached = reload(stored_networks(environ), {**podman.variables(environ), **environ})
+    environ = _environ()
+    attached = reload(stored_networks(environ), environ)
     networks = {network.name for network, _ in attached}
     print(f"restored {len(attached)} container(s) on {len(networks)} network(s)", flush=True)
 
 
-def _watch(environ: Mapping[str, str]) -> None:
+def _watch() -> None:
     from .firewalld import reloads
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with suppress(KeyboardInterrupt):
         events = reloads()  # listens from now on, so that none is missed meanwhile
-        _reload(environ)
+        _reload()
         for _ in events:
             try:
-                _reload(environ)
+                _reload()
             except GeneveError as error:  # Open vSwitch may be away just now; the next reload is another chance
                 log.logger.warning("%s", error)
 

@@ -11,6 +11,7 @@ from . import (
     config,
     dns,
     engine,
+    firewall,
     firewalld,
     kernel,
     links,
@@ -252,7 +253,7 @@ class _Examination:
 
     def _filter(self) -> Iterator[Finding]:
         """The tunnels' ports, which the userspace datapath takes before the packet filter; and our own rules."""
-        gateways = [gateway for _, gateway in self._gateways] if podman.has_firewall(self._environ) else []
+        gateways = [gateway for _, gateway in self._gateways] if firewall.is_wanted(self._environ) else []
         tunnels = self._tunnels()
         if not gateways and not tunnels:
             return

@@ -64,11 +64,6 @@ def variables(environ: Mapping[str, str]) -> dict[str, str]:
     return {name: str(settings[key]) for key, name in VARIABLES.items() if key in settings}
 
 
-def has_firewall(environ: Mapping[str, str]) -> bool:
-    """Whether containers.conf leaves the packet filter to netavark and us."""
-    return _settings(environ).get("firewall_driver") != "none"
-
-
 def _options(network: Mapping[str, Any]) -> Mapping[str, Any]:
     options = network.get("options")
     return options if isinstance(options, dict) else {}

@@ -7,7 +7,7 @@ import pytest
 
 from netavark_geneve import podman
 from netavark_geneve.model import Foreign
-from netavark_geneve.podman import PLUGIN_DIRS, find_foreign, find_networks, find_plugin_dirs, has_firewall, variables
+from netavark_geneve.podman import PLUGIN_DIRS, find_foreign, find_networks, find_plugin_dirs, variables
 
 
 def names(environ: dict[str, str]) -> list[str]:
@@ -198,9 +198,3 @@ def test_plugins_are_looked_for_where_containers_conf_says(tmp_path: Path, text:
 def test_plugin_would_be_told_of_containers_conf(tmp_path: Path, text: str, wanted: dict[str, str]) -> None:
     (tmp_path / "own.conf").write_text(f"[network]\n{text}\n")
     assert variables({"CONTAINERS_CONF": str(tmp_path / "own.conf")}) == wanted
-
-
-@pytest.mark.parametrize(("driver", "wanted"), [("none", False), ("nftables", True), ("", True)])
-def test_packet_filter_is_left_alone_where_containers_conf_says_so(tmp_path: Path, driver: str, wanted: bool) -> None:
-    (tmp_path / "own.conf").write_text(f'[network]\nfirewall_driver = "{driver}"\n')
-    assert has_firewall({"CONTAINERS_CONF": str(tmp_path / "own.conf")}) is wanted
