@@ -18,6 +18,7 @@ FOLLOW_MAX = 5.0  # seconds that a detach waits for ovs-vswitchd, which will fol
 NOTICE_MAX = 1.0  # seconds that ovs-vswitchd takes at most, if it runs, to notice what has changed in the kernel
 MANY_PORTS = 20  # on one bridge; a millisecond and more, as long as the kernel takes to make a pair of links
 BROKEN = ["ofport", "==", -1]  # the interfaces that ovs-vswitchd could not set up, mostly since there is no such device
+_LOOK = "'netavark-geneve doctor' looks for the reason, and ovs-vswitchd.log has it"
 _HINTS = {  # what ovs-vswitchd says, and what it means for us
     "File exists": "another tunnel has the same VNI, peer and port; choose another --opt vni=, the same on every host",
     "Invalid argument": "an interface of that name may exist already; choose another --interface-name",
@@ -64,7 +65,7 @@ class Switch:
                 self._wait_completed(self._api.submit(_Nothing(self._api), deadline), deadline)
                 faults = self._find_faults(names)
         for name, fault in faults.items():
-            hint = next((hint for words, hint in _HINTS.items() if words in fault), "see ovs-vswitchd.log")
+            hint = next((hint for words, hint in _HINTS.items() if words in fault), _LOOK)
             raise GeneveError(f"ovs-vswitchd could not set up {name}: {fault}; {hint}")
 
     def detach(self, bridge: str, tags: Mapping[str, str], deadline: Deadline, *, wait: bool = True) -> bool:
