@@ -2,7 +2,7 @@
 """Our nf_tables table as the kernel itself shows and forgets it: netlink(7), linux/netfilter/nf_tables.h.
 
 Rules are made by `nft`, which compiles them. To find a chain, or to remove one with what leads there, takes a few
-short messages and half a millisecond; with nft twice five, and as long as the kernel needs to forget what is gone.
+short messages and about a millisecond; with nft twice five, and as long as the kernel needs to forget what is gone.
 """
 
 import struct
@@ -40,7 +40,8 @@ def list_chains(part: str = "") -> set[str]:
     with failing_to("list our chains of the packet filter"), _kernel() as kernel:
         found = [dict(attributes(chain)) for chain in _dump(kernel, _GETCHAIN, b"") if part.encode() in chain]
     ours = (chain for chain in found if chain[_CHAIN_TABLE] == TABLE.encode() + b"\0" and _CHAIN_HOOK not in chain)
-    return {chain[_CHAIN_NAME].rstrip(b"\0").decode() for chain in ours}
+    names = (chain[_CHAIN_NAME].rstrip(b"\0").decode() for chain in ours)
+    return {name for name in names if part in name}
 
 
 def delete_chain(name: str, maps: Iterable[str]) -> None:

@@ -124,6 +124,7 @@ def test_a_host_without_firewall_driver_gets_no_rules(fabric: Fabric) -> None:
     assert "netavark_geneve" not in ruleset(host)
     host.run("netavark-geneve", "reload", env=environ)
     assert "netavark_geneve" not in ruleset(host)
+    assert "all is well" in host.run("netavark-geneve", "doctor", env=environ, check=False).stdout
     host.run("podman", "rm", "-f", "-t0", "c", env=environ)
     host.run("rm", "/run/none.conf")
 

@@ -82,7 +82,8 @@ def test_chains_are_those_of_our_table_that_no_hook_calls(kernel: Any) -> None:
 
 
 def test_chains_are_found_by_a_part_of_their_names(kernel: Any) -> None:
-    kernel([chain(WEB), chain("network/b"), chain("published/b/0123456789ab")])
+    noted = text(12, "of /0123456789ab")  # somebody's remark
+    kernel([chain(WEB), chain("network/b", more=noted), chain("published/b/0123456789ab")])
     assert nfnetlink.list_chains("/0123456789ab") == {WEB, "published/b/0123456789ab"}
 
 
