@@ -163,3 +163,5 @@ def _clean(host: Host) -> None:
         "podman rm -fa -t0 >&2; podman pod rm -fa >&2; podman network ls -q -f driver=geneve-ovs"
         f" | xargs -r podman network rm -f >&2; rm -f {CONFIG}"
     )
+    # A container's or an exec session's conmon ends on its own, after a last `podman container cleanup`.
+    host.sh("until ! pgrep -x 'conmon|podman' >&2; do sleep 0.02; done", timeout=END)
