@@ -66,7 +66,7 @@ def attach(
         with tap.making(environ) if is_userspace else nullcontext():
             # ovs-vswitchd goes through all of its ports for a link that is new, and once more for a port; or once for
             # both if it hears of the port first. With few of them it would look for the link before that is there.
-            is_port_first = ovs.has_many_ports(bridge.name)
+            is_port_first = ovs.count_ports(bridge.name) >= switch.MANY_PORTS
             if not is_port_first:
                 _make_links(veth, netns, arrival)
             with ovs.attaching(plan, deadline) as change:

@@ -17,6 +17,7 @@ from .ovsdb import EVERY, Change, Pool, Replica, connected, named, no_answer, ta
 FOLLOW_MAX = 5.0  # seconds that a detach waits for ovs-vswitchd, which will follow in its time
 NOTICE_MAX = 1.0  # seconds that ovs-vswitchd takes at most, if it runs, to notice what has changed in the kernel
 MANY_PORTS = 20  # on one bridge; a millisecond and more, as long as the kernel takes to make a pair of links
+CROWD = 200  # on one bridge; longer than it takes to make the links when the port stands in the database
 BROKEN = ["ofport", "==", -1]  # the interfaces that ovs-vswitchd could not set up, mostly since there is no such device
 _LOOK = "'netavark-geneve doctor' looks for the reason, and ovs-vswitchd.log has it"
 _HINTS = {  # what ovs-vswitchd says, and what it means for us
@@ -42,7 +43,9 @@ class Switch:
     def attaching(self, plan: AttachPlan, deadline: Deadline) -> Iterator["Attach"]:
         """Ensure bridge and tunnels and add the container's port, whose interface is for the block to make.
 
-        What containers left on any bridge before the last boot goes. It is seen by its interfaces, which are broken.
+        With a crowd of ports it is made when the port stands in the database: should ovs-vswitchd hear of it first, it
+        would go through all of them for it alone. What containers left on any bridge before the last boot goes. It is
+        seen by its interfaces, which are broken.
         """
         boot_id = plan.port_tags["boot-id"]
         with self._api.ovsdb_connection.lock:
@@ -52,8 +55,12 @@ class Switch:
         if has_rebooted and not self._api.look_at(everything, deadline):
             raise no_answer(deadline)
         change = Attach(self._api, plan)
-        with self._api.submitting(change, deadline):
+        if self.count_ports(plan.bridge.name) >= CROWD:
+            self._api.submit(change, deadline)
             yield change
+        else:
+            with self._api.submitting(change, deadline):
+                yield change
 
     def wait_attached(self, plan: AttachPlan, next_cfg: int, deadline: Deadline) -> None:
         """Wait until ovs-vswitchd forwards for the container; raises GeneveError when it cannot."""
@@ -116,12 +123,11 @@ class Switch:
             row = self._api.find_named("Bridge", bridge)
             return None if row is None else str(row.datapath_type)
 
-    def has_many_ports(self, bridge: str) -> bool:
-        """Whether it takes ovs-vswitchd a while to come to a port that is new."""
+    def count_ports(self, bridge: str) -> int:
         with self._api.ovsdb_connection.lock:
             row = self._api.find_named("Bridge", bridge)
             # Of their number alone: a thousand would be converted first, to rows that are not replicated.
-            return row is not None and len(row._data["ports"].values) >= MANY_PORTS
+            return 0 if row is None else len(row._data["ports"].values)
 
     def has_bridge(self, name: str, network_id: str) -> bool:
         """Whether the network's bridge is there; somebody else's of the same name does not count."""

@@ -71,14 +71,28 @@ def test_an_interface_that_comes_after_the_switch_has_looked_for_it_is_taken() -
     assert links.is_up(plan.veth.name)
 
 
-@pytest.mark.parametrize(("peers", "many"), [(2, False), (20, True)])
-def test_many_ports_are_those_of_all_kinds(peers: int, many: bool) -> None:
-    plan = make_plan(peers=tuple(f"192.168.0.{11 + number}" for number in range(peers)))
+def test_ports_of_all_kinds_count() -> None:
+    plan = make_plan()
     with connect(plan) as ovs:
-        assert not ovs.has_many_ports(plan.bridge.name)  # there is no bridge
+        assert ovs.count_ports(plan.bridge.name) == 0  # there is no bridge
     attach(plan)
     with connect(plan) as ovs:
-        assert ovs.has_many_ports(plan.bridge.name) is many
+        assert ovs.count_ports(plan.bridge.name) == len(ports()) + 1  # the bridge's own
+
+
+@pytest.mark.parametrize(("peers", "crowd"), [(2, False), (switch.CROWD, True)])
+def test_in_a_crowd_the_interface_is_made_when_its_port_stands_in_the_database(peers: int, crowd: bool) -> None:
+    peer_addresses = tuple(f"192.168.{number // 200}.{11 + number % 200}" for number in range(peers))
+    first, second = (make_plan(number, peers=peer_addresses) for number in (1, 2))
+    attach(first)
+    with connect(second) as ovs:
+        with ovs.attaching(second, Deadline(10)) as change:
+            stands = change.next_cfg > 0
+            make_veth(second)
+        ovs.wait_attached(second, change.next_cfg, Deadline(10))
+
+    assert stands is crowd
+    assert {first.veth.name, second.veth.name} <= set(ports())
 
 
 def test_the_switch_has_no_flag_to_change_of_an_interface_that_is_not_up_yet() -> None:

@@ -62,8 +62,8 @@ class FakeSwitch:
     def has_bridge(self, name: str, network_id: str) -> bool:
         return False
 
-    def has_many_ports(self, bridge: str) -> bool:
-        return self.host.has_many_ports
+    def count_ports(self, bridge: str) -> int:
+        return switch.MANY_PORTS if self.host.has_many_ports else switch.MANY_PORTS - 1
 
     @contextmanager
     def attaching(self, plan: AttachPlan, deadline: Deadline) -> Iterator[None]:

@@ -255,11 +255,17 @@ static long number_after(const char *key)
     return value;
 }
 
-/* Until ovs-vswitchd says that it has done what the transaction asked for: only then do packets pass. */
-static void await_switch(void)
+/* Until the transaction stands. */
+static void await_database(void)
 {
     while (number_after("\"next_cfg\":") < 0)
         receive();
+}
+
+/* Until ovs-vswitchd says that it has done what the transaction asked for: only then do packets pass. */
+static void await_switch(void)
+{
+    await_database();
     while (number_after("\"new\":{\"cur_cfg\":") < number_after("\"next_cfg\":"))
         receive();
 }
@@ -332,6 +338,7 @@ static void add(char **argument, const char *db_sock)
     connect_database(db_sock);
     /* First, since ovs-vswitchd goes through all of its ports for a link that is new, and again for a port that is. */
     add_port(it.bridge, it.port);
+    await_database();
     create_veth(host, &it, netns);
     raise_host_end(host, it.port);
     if (setns(netns, CLONE_NEWNET))
