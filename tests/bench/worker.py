@@ -128,8 +128,8 @@ def extra(*networks: Containers) -> Iterator[None]:
     namespaces("delete", names)
 
 
-def measured(call: "Call") -> float:
-    time.sleep(REST)
+def measured(call: "Call", rest: float = REST) -> float:
+    time.sleep(rest)
     return timed(call)
 
 
@@ -252,7 +252,7 @@ def growth(job: dict[str, Any]) -> dict[str, Any]:
                 ways = [("ours", containers.calls(EXTRA)), ("floor", [rival.setup(guest), rival.teardown(guest)])]
                 for name, calls in random.sample(ways, len(ways)):
                     for verb, call in zip(("setup", "teardown"), calls, strict=True):
-                        samples.setdefault(f"{verb} {name}", []).append(measured(call))
+                        samples.setdefault(f"{verb} {name}", []).append(measured(call, job["rest"]))
         results[str(count)] = {"samples": samples, "idle": idle}
     return results
 
