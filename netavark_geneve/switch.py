@@ -124,6 +124,7 @@ class Switch:
             return None if row is None else str(row.datapath_type)
 
     def count_ports(self, bridge: str) -> int:
+        """Of all kinds, its own and the tunnels, too; 0 where there is no such bridge."""
         with self._api.ovsdb_connection.lock:
             row = self._api.find_named("Bridge", bridge)
             # Of their number alone: a thousand would be converted first, to rows that are not replicated.
