@@ -41,6 +41,7 @@ DEADLINE = 30.0  # seconds for the whole look
 PATIENCE = 5.0  # seconds of that for each server that is asked
 START = 10.0  # seconds for Podman and the plugin, which have much to load
 FOLLOW = 3.0  # seconds that ovs-vswitchd gets to reach the configuration that was asked for
+MOMENT = 1.0  # seconds more for an interface that it cannot set up, which may be one that is just being made
 KERNEL_MODULES = ("openvswitch", "geneve")
 
 
@@ -166,7 +167,7 @@ class _Examination:
         try:
             with sweep.connect(self._environ, self._patience()) as ovs:
                 cur_cfg, next_cfg, types = ovs.find_state(Deadline(FOLLOW))
-                broken, remotes = ovs.find_broken(), ovs.find_remotes()
+                broken, remotes = ovs.find_broken(Deadline(MOMENT)), ovs.find_remotes()
         except GeneveError as error:
             yield failed("database of Open vSwitch", error, wanted="an answer")
             return

@@ -29,6 +29,7 @@ from .schema import OPEN_VSWITCH
 SOCKET = "db.sock"
 RUNDIR = "/run/openvswitch"
 RUNDIR_VARIABLE = "OVS_RUNDIR"  # as Open vSwitch's own tools
+DAEMON = "ovs-vswitchd"  # which follows what the database says
 Conditions = Mapping[str, list[Any]]  # by table
 EVERY = [True]  # the condition that every row meets
 COMMIT_MIN = 0.5  # seconds that a transaction gets, even when the deadline has passed

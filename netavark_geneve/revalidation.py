@@ -11,9 +11,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from .log import logger
-from .ovsdb import RUNDIR, RUNDIR_VARIABLE
+from .ovsdb import DAEMON, RUNDIR, RUNDIR_VARIABLE
 
-DAEMON = "ovs-vswitchd"
 REQUEST = {"id": 0, "method": "revalidator/wait", "params": []}  # answered when a round through all flows ends
 WAIT_MAX = 0.5  # seconds; with nothing to do there is a round in each (max-revalidator, ovs-vswitchd.conf.db(5))
 NUDGE_AFTER = 0.002  # seconds; the next time twice as long

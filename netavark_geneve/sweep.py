@@ -13,10 +13,8 @@ from ovs.db.idl import Transaction
 from . import naming
 from .errors import Deadline, GeneveError
 from .found import Bridge, Broken, Port
-from .ovsdb import EVERY, RUNDIR, RUNDIR_VARIABLE, Change, Replica, connected
+from .ovsdb import DAEMON, EVERY, RUNDIR, RUNDIR_VARIABLE, Change, Replica, connected
 from .programs import ask
-
-DAEMON = "ovs-vswitchd"
 
 
 class Sweeper:
@@ -34,14 +32,26 @@ class Sweeper:
             found = sorted((_port(row, on[row.uuid]) for row in ports), key=lambda port: port.name)
             return tuple(found), tuple(map(self._bridge, rows))
 
-    def find_broken(self) -> tuple[Broken, ...]:
-        """Every interface of ours that ovs-vswitchd could not set up."""
+    def find_broken(self, patience: Deadline) -> tuple[Broken, ...]:
+        """Every interface of ours that ovs-vswitchd cannot set up until then.
+
+        A container that starts among many has its port for a moment before its link.
+        """
+        names = {each.name for each in self._all_broken()}
+
+        def still_broken() -> list[Broken]:
+            return sorted((each for each in self._all_broken() if each.name in names), key=lambda each: each.name)
+
+        self._api.wait_until(lambda: not still_broken(), patience)
+        return tuple(still_broken())
+
+    def _all_broken(self) -> tuple[Broken, ...]:
         with self._api.ovsdb_connection.lock:
             rows = self._api.all_tagged("Interface", {"owner": naming.OWNER})
             broken = [row for row in rows if row.error or row.ofport == [-1]]
             return tuple(
                 Broken(row.name, row.external_ids.get("role", "bridge"), *(row.error or ["no OpenFlow port number"]))
-                for row in sorted(broken, key=lambda row: str(row.name))
+                for row in broken
             )
 
     def find_remotes(self) -> dict[str, set[str]]:

@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import SimpleNamespace
@@ -253,7 +254,7 @@ def test_tunnel_that_the_switch_cannot_make_is_told_from_those_that_work() -> No
     vsctl("set", "Interface", bad, "options:remote_ip=nowhere")
 
     with connected() as sweeper:
-        broken = sweeper.find_broken()
+        broken = sweeper.find_broken(Deadline(0.5))
         remotes = sweeper.find_remotes()
         cur_cfg, next_cfg, types = sweeper.find_state(Deadline(10))
 
@@ -262,6 +263,19 @@ def test_tunnel_that_the_switch_cannot_make_is_told_from_those_that_work() -> No
     assert remotes == {"id-net1": {"192.168.0.11", "192.168.0.12"}}
     assert cur_cfg == next_cfg > 0
     assert types >= {"geneve", "internal"}
+    links.remove_link(plan.veth.name)
+
+
+def test_port_whose_link_is_just_being_made_is_not_broken() -> None:
+    plan = make_plan()
+    with connect(plan) as ovs, ovs.attaching(plan, Deadline(10)):
+        pass
+    with connected() as sweeper:
+        assert [each.name for each in sweeper.find_broken(Deadline(0))] == [plan.veth.name]
+        making = threading.Timer(0.3, make_veth, [plan])
+        making.start()
+        assert sweeper.find_broken(Deadline(10)) == ()
+        making.join()
     links.remove_link(plan.veth.name)
 
 
