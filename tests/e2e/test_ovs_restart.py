@@ -1,5 +1,6 @@
 """Open vSwitch restarts under running containers: traffic resumes by itself; who attaches meanwhile waits for it."""
 
+import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -105,6 +106,30 @@ def test_an_attach_that_meets_the_gap_waits_for_its_end(fabric: Fabric, containe
 
 def is_attaching(host: Host) -> bool:
     return host.run("pgrep", "-f", "geneve-ovs setup", check=False).returncode == 0
+
+
+def test_a_link_that_is_set_down_while_its_attach_waits_is_up_in_the_end(
+    fabric: Fabric, containers: list[Container]
+) -> None:
+    """As ovs-vswitchd does that has read the flags of a link too early."""
+    host = fabric.hosts[0]
+    before = veths_up(host)
+
+    host.freeze("ovs-vswitchd")
+    with ThreadPoolExecutor(1) as pool:
+        try:
+            late = pool.submit(run, host, "net1", name="late")
+            wait_until(lambda: len(veths_up(host) - before) == 1, "the container's link to be up")
+            host.run("ip", "link", "set", *(veths_up(host) - before), "down")
+        finally:
+            host.thaw("ovs-vswitchd")
+        containers.append(late.result())
+
+    wait_for_traffic(containers)
+
+
+def veths_up(host: Host) -> set[str]:
+    return {link["ifname"] for link in json.loads(host.run("ip", "-json", "link", "show", "up", "type", "veth").stdout)}
 
 
 def test_an_interface_that_was_made_anew_gets_its_gateways_back(fabric: Fabric, containers: list[Container]) -> None:
