@@ -72,9 +72,9 @@ def attach(
             with ovs.attaching(plan, deadline) as change:
                 if is_port_first:
                     _make_links(veth, netns, arrival)
-            # While ovs-vswitchd is at it.
-            with timed("firewall"):
-                _open(plan, environ, deadline, is_first=is_first)
+                # This and what follows while ovsdb-server and ovs-vswitchd are at it.
+                with timed("firewall"):
+                    _open(plan, environ, deadline, is_first=is_first)
             has_gateway = change.has_bridge and links.is_up(bridge.name)
             if has_gateway:
                 _reach_host(plan, resolver, environ, deadline)
