@@ -7,10 +7,10 @@ from pathlib import Path
 
 from tests.lab import Lab
 
-from . import answers, attach, datapath, endurance, engine, growth, steps
+from . import answers, attach, datapath, endurance, engine, growth, starts, steps
 
 REPORT = Path(__file__).parents[2] / "docs" / "performance.md"
-PARTS = {"attach": attach, "steps": steps, "growth": growth, "engine": engine, "endurance": endurance}
+PARTS = {"attach": attach, "steps": steps, "starts": starts, "growth": growth, "engine": engine, "endurance": endurance}
 ALL = {**PARTS, "datapath": datapath, "answers": answers}  # these, in a virtual machine, only when asked for
 
 
