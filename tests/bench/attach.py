@@ -103,7 +103,8 @@ we do not. ovs-cni is there when `OVS_CNI_DIRECTORY` names a directory with its 
 ANSWERED = """Milliseconds from the return of `setup` to the first answered ICMP echo across the tunnel, in {rounds}
 rounds. In each a container comes with an address that nobody had lately, and as soon as it is gone another with the
 same. In half of the rounds it sends first, in the others it is sent to. A request that found no way would be repeated
-after a second.
+after a second. In that moment a container that Podman starts has no process yet that could ask, see "First answer, by
+Podman".
 
 What is lost here is not the container's alone. This is the userspace datapath: after each change of a link of the host,
 whoever's it is, ovs-vswitchd reads all routes anew, and what arrives through any tunnel meanwhile, some milliseconds
