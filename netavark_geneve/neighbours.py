@@ -53,12 +53,7 @@ class Neighbours:
         self._raw = raw
         self._veth = veth
         self._addresses = {address.ip.packed: address for address in veth.addresses}
-        # Not the container's MAC: that is derived from the address, so another holder of the address has
-        # it too, and a switch that knows it at the holder's port drops an answer that is to go there.
-        # Nor has any switch a cached flow for one that is new each time. Their MAC tables forget it in time. And as
-        # it is one more MAC to learn, all of them go through their flows, and find the announcement that matched one
-        # from before: what only matches does not tell them, for up to half a second, that the address has moved.
-        self._prober = b"\x02" + os.urandom(5)  # local, unicast
+        self._probers: set[bytes] = set()
         self._probed = time.monotonic()
 
     def is_cut_off(self) -> bool:
@@ -109,10 +104,18 @@ class Neighbours:
             self._raw.send(_ethernet(_octets(self._veth.mac), b"\x02" + os.urandom(5), ETH_P_EXPERIMENTAL, bytes(46)))
 
     def _send_probes(self) -> None:
+        # Not the container's MAC: that is derived from the address, so another holder of the address has
+        # it too, and a switch that knows it at the holder's port drops an answer that is to go there.
+        # Nor has any switch a cached flow for one that is new each time, be it one that drops what it is to carry
+        # through a tunnel whose peer is not known yet. Their MAC tables forget it in time. And as it is one more MAC
+        # to learn, all of them go through their flows, and find the announcement that matched one from before: what
+        # only matches does not tell them, for up to half a second, that the address has moved.
+        prober = b"\x02" + os.urandom(5)  # local, unicast
+        self._probers.add(prober)
         with failing_to(f"ask the neighbours of {self._veth.interface} for its addresses"):
             for address in self._addresses.values():
                 probe = _probe_ipv4 if address.version == 4 else _probe_ipv6
-                self._raw.send(probe(self._prober, address))
+                self._raw.send(probe(prober, address))
 
     def _read_answers(self, until: float) -> None:
         """Read what others say until then, and what has arrived before; a flood must not hold us up."""
@@ -133,7 +136,7 @@ class Neighbours:
             return
         claimed, mac = claim
         address = self._addresses.get(claimed)
-        if address is not None and mac != self._prober:
+        if address is not None and mac not in self._probers:
             option = "--ip" if address.version == 4 else "--ip6"
             raise GeneveError(
                 f"address {address.ip} is already in use in the network by {mac.hex(':')}; remove that container or"

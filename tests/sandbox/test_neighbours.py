@@ -291,6 +291,9 @@ def test_our_own_probe_that_comes_back_is_no_conflict() -> None:
         for frame in collect(raw, is_probe, 2):
             raw.send(frame)
         neighbours.check_free(BOUND)
+        for frame in collect(raw, is_probe, 2):  # one of those that were sent again
+            raw.send(frame)
+        neighbours.check_free(0)
 
 
 @pytest.mark.usefixtures("cable")
@@ -315,18 +318,16 @@ def test_everything_else_is_ignored() -> None:
 
 
 @pytest.mark.usefixtures("cable")
-def test_probes_are_anonymous_and_sent_twice() -> None:
+def test_probes_are_anonymous_and_repeated_from_elsewhere() -> None:
+    """A switch that has dropped one on its way knows what to do with its like, for a while."""
     with wire() as raw, opened() as neighbours:
         neighbours.probe()
         neighbours.check_free(BOUND)
         frames = collect(raw, is_probe, 4)
-        first, second = (frames[number][6:12] for number in (0, 2))
-    with wire() as raw, opened() as neighbours:
-        neighbours.probe()
-        (another, _) = collect(raw, is_probe, 2)
+        first, same, second, _ = (frame[6:12] for frame in frames)
 
-    assert first == second != another[6:12]
-    assert first[0] & 3 == 2  # locally administered, unicast
+    assert first == same != second
+    assert first[0] & 3 == second[0] & 3 == 2  # locally administered, unicast
     probe, solicitation = frames[:2]
     assert probe == arp(first, "0.0.0.0", MINE)
     assert solicitation[:6] == bytes.fromhex("3333ff000002")
