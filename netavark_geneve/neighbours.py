@@ -36,6 +36,7 @@ HOP_LIMIT = 255  # RFC 4861 §7.1: receivers drop anything else
 ALL_NODES = socket.inet_pton(socket.AF_INET6, "ff02::1")
 SOLICITED_NODE = socket.inet_pton(socket.AF_INET6, "ff02::1:ff00:0")  # and the address's last three octets
 NO_IPV6 = bytes(16)
+LINK_LOCAL = socket.inet_pton(socket.AF_INET6, "fe80::")[:8]
 
 SOL_PACKET, PACKET_AUXDATA = 263, 8  # linux/socket.h, linux/if_packet.h
 AUXDATA = struct.Struct("=3I4H")  # struct tpacket_auxdata; the last but one is the VLAN tag
@@ -75,7 +76,7 @@ class Neighbours:
                 self._read_answers(moment)
                 # Again: a tunnel of the userspace datapath that does not know its peer's MAC asks for it and
                 # drops the packet.
-                self._send_probes()
+                self._send_probes(again=True)
         self._read_answers(self._probed + wait)
 
     def announce(self, *, was_here: bool) -> None:
@@ -103,7 +104,7 @@ class Neighbours:
         with failing_to(f"send from {self._veth.interface}"):
             self._raw.send(_ethernet(_octets(self._veth.mac), b"\x02" + os.urandom(5), ETH_P_EXPERIMENTAL, bytes(46)))
 
-    def _send_probes(self) -> None:
+    def _send_probes(self, *, again: bool = False) -> None:
         # Not the container's MAC: that is derived from the address, so another holder of the address has
         # it too, and a switch that knows it at the holder's port drops an answer that is to go there.
         # Nor has any switch a cached flow for one that is new each time, be it one that drops what it is to carry
@@ -114,8 +115,8 @@ class Neighbours:
         self._probers.add(prober)
         with failing_to(f"ask the neighbours of {self._veth.interface} for its addresses"):
             for address in self._addresses.values():
-                probe = _probe_ipv4 if address.version == 4 else _probe_ipv6
-                self._raw.send(probe(prober, address))
+                for probe in (_probe_ipv4,) if address.version == 4 else (_probe_ipv6, _lookup_ipv6)[: 1 + again]:
+                    self._raw.send(probe(prober, address))
 
     def _read_answers(self, until: float) -> None:
         """Read what others say until then, and what has arrived before; a flood must not hold us up."""
@@ -211,6 +212,17 @@ def _probe_ipv6(mac: bytes, address: Interface) -> bytes:
     """The neighbour solicitation of duplicate address detection, RFC 4862 §5.4.2."""
     group = SOLICITED_NODE[:13] + address.ip.packed[13:]
     return _icmpv6(mac, NO_IPV6, group, SOLICITATION, bytes(4) + address.ip.packed)
+
+
+def _lookup_ipv6(mac: bytes, address: Interface) -> bytes:
+    """A solicitation of who looks for the address, RFC 4861 §7.2.2. Its answer goes to the asker alone.
+
+    That of a probe goes to all, and a switch which has dropped one before goes on to drop its like, for a while.
+    """
+    source = LINK_LOCAL + os.urandom(8)
+    source_link_layer = struct.pack("!BB", 1, 1) + mac
+    group = SOLICITED_NODE[:13] + address.ip.packed[13:]
+    return _icmpv6(mac, source, group, SOLICITATION, bytes(4) + address.ip.packed + source_link_layer)
 
 
 def _claim_ipv4(frame: bytes) -> tuple[bytes, bytes] | None:

@@ -323,10 +323,11 @@ def test_probes_are_anonymous_and_repeated_from_elsewhere() -> None:
     with wire() as raw, opened() as neighbours:
         neighbours.probe()
         neighbours.check_free(BOUND)
-        frames = collect(raw, is_probe, 4)
-        first, same, second, _ = (frame[6:12] for frame in frames)
+        frames = collect(raw, is_probe, 5)
+        first, same, second, *others = (frame[6:12] for frame in frames)
 
     assert first == same != second
+    assert others == [second] * 2
     assert first[0] & 3 == second[0] & 3 == 2  # locally administered, unicast
     probe, solicitation = frames[:2]
     assert probe == arp(first, "0.0.0.0", MINE)
@@ -335,6 +336,11 @@ def test_probes_are_anonymous_and_repeated_from_elsewhere() -> None:
     assert solicitation[22:54] == bytes(16) + packed("ff02::1:ff00:2")
     assert solicitation[54:56] + solicitation[58:] == struct.pack("!BBI", 135, 0, 0) + packed(MINE6)
     assert ones_sum(solicitation[22:] + struct.pack("!II", 24, 58)) == 0
+    lookup = frames[4]  # whose answer goes to the asker alone
+    assert lookup[14:22] == struct.pack("!IHBB", 6 << 28, 32, 58, 255)
+    assert ipaddress.ip_address(lookup[22:38]).is_link_local
+    assert lookup[38:54] + lookup[58:] == packed("ff02::1:ff00:2") + bytes(4) + packed(MINE6) + b"\1\1" + second
+    assert ones_sum(lookup[22:] + struct.pack("!II", 32, 58)) == 0
 
 
 def is_probe(frame: bytes) -> bool:
