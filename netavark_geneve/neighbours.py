@@ -115,8 +115,10 @@ class Neighbours:
         self._probers.add(prober)
         with failing_to(f"ask the neighbours of {self._veth.interface} for its addresses"):
             for address in self._addresses.values():
-                for probe in (_probe_ipv4,) if address.version == 4 else (_probe_ipv6, _lookup_ipv6)[: 1 + again]:
-                    self._raw.send(probe(prober, address))
+                probe = _probe_ipv4 if address.version == 4 else _probe_ipv6
+                self._raw.send(probe(prober, address))
+                if again and address.version == 6:
+                    self._raw.send(_lookup_ipv6(prober, address))
 
     def _read_answers(self, until: float) -> None:
         """Read what others say until then, and what has arrived before; a flood must not hold us up."""
