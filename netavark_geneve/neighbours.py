@@ -36,7 +36,7 @@ HOP_LIMIT = 255  # RFC 4861 §7.1: receivers drop anything else
 ALL_NODES = socket.inet_pton(socket.AF_INET6, "ff02::1")
 SOLICITED_NODE = socket.inet_pton(socket.AF_INET6, "ff02::1:ff00:0")  # and the address's last three octets
 NO_IPV6 = bytes(16)
-LINK_LOCAL = socket.inet_pton(socket.AF_INET6, "fe80::")[:8]
+LINK_LOCAL = socket.inet_pton(socket.AF_INET6, "fe80::")[:8]  # the prefix
 
 SOL_PACKET, PACKET_AUXDATA = 263, 8  # linux/socket.h, linux/if_packet.h
 AUXDATA = struct.Struct("=3I4H")  # struct tpacket_auxdata; the last but one is the VLAN tag
@@ -212,19 +212,21 @@ def _announce_ipv6(mac: bytes, address: Interface) -> bytes:
 
 def _probe_ipv6(mac: bytes, address: Interface) -> bytes:
     """The neighbour solicitation of duplicate address detection, RFC 4862 §5.4.2."""
-    group = SOLICITED_NODE[:13] + address.ip.packed[13:]
-    return _icmpv6(mac, NO_IPV6, group, SOLICITATION, bytes(4) + address.ip.packed)
+    return _solicitation(mac, NO_IPV6, address)
 
 
 def _lookup_ipv6(mac: bytes, address: Interface) -> bytes:
-    """A solicitation of who looks for the address, RFC 4861 §7.2.2. Its answer goes to the asker alone.
+    """The solicitation of who looks for the address, RFC 4861 §7.2.2. Its answer goes to the asker alone.
 
     That of a probe goes to all, and a switch which has dropped one before goes on to drop its like, for a while.
     """
-    source = LINK_LOCAL + os.urandom(8)
     source_link_layer = struct.pack("!BB", 1, 1) + mac
+    return _solicitation(mac, LINK_LOCAL + os.urandom(8), address, source_link_layer)
+
+
+def _solicitation(mac: bytes, source: bytes, address: Interface, option: bytes = b"") -> bytes:
     group = SOLICITED_NODE[:13] + address.ip.packed[13:]
-    return _icmpv6(mac, source, group, SOLICITATION, bytes(4) + address.ip.packed + source_link_layer)
+    return _icmpv6(mac, source, group, SOLICITATION, bytes(4) + address.ip.packed + option)
 
 
 def _claim_ipv4(frame: bytes) -> tuple[bytes, bytes] | None:

@@ -14,18 +14,18 @@ ROUNDS = 200
 REST = 0.2  # seconds before a container that is new
 AT_ONCE = 4  # containers that are started at the same time when there are to be many
 LOST = 3  # seconds; an ARP request is repeated after one, an echo request never
-NETAVARK = "/usr/lib/podman"
+HELPERS = "/usr/lib/podman"
 DIRECTORY = "/run/starts"
 # Podman runs this one, which says when a setup has returned.
 WRAPPER = f"""#!/bin/bash
-{NETAVARK}/netavark "$@"
+{HELPERS}/netavark "$@"
 status=$?
 case "$*" in *" setup "*) echo $EPOCHREALTIME >{DIRECTORY}/returned; esac
 exit $status
 """
 INSTALL = f"""
 mkdir -p {DIRECTORY}/bin
-ln -s {NETAVARK}/* {DIRECTORY}/bin
+ln -s {HELPERS}/* {DIRECTORY}/bin
 rm {DIRECTORY}/bin/netavark
 cat >{DIRECTORY}/bin/netavark
 chmod 755 {DIRECTORY}/bin/netavark

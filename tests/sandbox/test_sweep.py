@@ -271,6 +271,7 @@ def test_port_whose_link_is_just_being_made_is_not_broken() -> None:
     with connect(plan) as ovs, ovs.attaching(plan, Deadline(10)):
         pass
     with connected() as sweeper:
+        sweeper.find_state(Deadline(10))  # ovs-vswitchd has looked for the link
         assert [each.name for each in sweeper.find_broken(Deadline(0))] == [plan.veth.name]
         making = threading.Timer(0.3, make_veth, [plan])
         making.start()
