@@ -279,15 +279,16 @@ class Attach(Change):
         """Keep the tunnels that are as wanted, add the missing, remove those of hosts that have left."""
         tags = naming.tunnel_tags(self.plan.bridge.tags["network-id"])
         found = {self.api.value(row, "name"): row for row in self.api.all_tagged("Port", tags)}
+        interfaces = {self.api.value(row, "name"): row for row in self.api.all_tagged("Interface", tags)}
         wanted = {tunnel.name: tunnel for tunnel in self.plan.tunnels}
-        stale = [row for name, row in found.items() if name not in wanted or not _equal(self.api, row, wanted[name])]
-        missing = [tunnel for name, tunnel in wanted.items() if name not in found or found[name] in stale]
-        if stale or missing:
+        kept = {name for name in found if _equal(self.api, found[name], interfaces.get(name), wanted.get(name))}
+        if not kept == found.keys() == wanted.keys():
             bridge.verify("ports")  # somebody may be adding the same tunnels right now
-        for row in stale:
-            bridge.delvalue("ports", row.uuid)
-        for tunnel in missing:
-            bridge.addvalue("ports", _insert_tunnel(txn, tunnel))
+        for name in found.keys() - kept:
+            bridge.delvalue("ports", found[name].uuid)
+        for tunnel in self.plan.tunnels:
+            if tunnel.name not in kept:
+                bridge.addvalue("ports", _insert_tunnel(txn, tunnel))
 
 
 class _Detach(Change):
@@ -384,14 +385,14 @@ def _tunnel_options(tunnel: Tunnel) -> dict[str, str]:
     }
 
 
-def _equal(api: Replica, row: Any, tunnel: Tunnel) -> bool:
-    interface = row.interfaces[0] if row.interfaces else None
+def _equal(api: Replica, port: Any, interface: Any, tunnel: Tunnel | None) -> bool:
+    if interface is None or tunnel is None:
+        return False
     return (
-        interface is not None
-        and api.value(interface, "type") == "geneve"
+        api.value(interface, "type") == "geneve"
         and api.value(interface, "options") == _tunnel_options(tunnel)
-        and bool(api.value(row, "protected"))
-        and api.value(row, "external_ids") == tunnel.tags
+        and bool(api.value(port, "protected"))
+        and api.value(port, "external_ids") == tunnel.tags
     )
 
 
