@@ -17,6 +17,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -46,8 +47,8 @@ class Containers:
     def __init__(self, network: dict[str, Any]) -> None:
         self.network = network
         self.attached = 0
-        self.latest = ""
-        """The address that was chosen last."""
+        self.latest: list[str] = []
+        """The addresses that were chosen last, one of each subnet."""
         self._fresh = 0
 
     def name(self, number: int) -> str:
@@ -65,7 +66,7 @@ class Containers:
         """Setup and teardown of container `number`, with an address that nobody has had: as Podman chooses them."""
         self._fresh += 1
         address = EXTRA + 1 + self._fresh % FRESH
-        self.latest = self.address(address)[0]
+        self.latest = self.address(address)
         verbs = ("setup", "teardown")
         return [self.call(verb, number, ports=ports, cold=cold, debug=debug, address=address) for verb in verbs]
 
@@ -185,7 +186,7 @@ def _first_answers(containers: Containers, rounds: int, netns: int, address: str
                             echo(container.fileno(), address)
                         )
                 else:
-                    answers.setdefault(f"{attach}, to the container", []).append(echo(netns, containers.latest))
+                    answers.setdefault(f"{attach}, to the container", []).append(echo(netns, containers.latest[0]))
                 time.sleep(REST)
                 timed(teardown)
         time.sleep(REST)
@@ -236,7 +237,10 @@ def _steps(containers: Containers, *, cold: bool) -> dict[str, float]:
 
 
 def growth(job: dict[str, Any]) -> dict[str, Any]:
-    """One more container beside so many, and the C floor's; what an idle ovs-vswitchd costs then."""
+    """One more container beside so many, and the C floor's, which asks for the same addresses or does not.
+
+    And what an idle ovs-vswitchd costs then.
+    """
     containers = Containers(job["network"])
     bridge = containers.network["network_interface"]
     rival = floor_of(Site(job["programs"], bridge, "10.250.0.1", 16))
@@ -249,7 +253,11 @@ def growth(job: dict[str, Any]) -> dict[str, Any]:
         samples: Samples = {}
         with extra(containers):
             for _ in range(job["rounds"]):
-                ways = [("ours", containers.calls(EXTRA)), ("floor", [rival.setup(guest), rival.teardown(guest)])]
+                ways = [("ours", containers.calls(EXTRA))]
+                asking = replace(guest, questions=tuple(containers.latest))
+                ways += [
+                    (name, [rival.setup(g), rival.teardown(g)]) for name, g in (("floor", guest), ("asking", asking))
+                ]
                 for name, calls in random.sample(ways, len(ways)):
                     for verb, call in zip(("setup", "teardown"), calls, strict=True):
                         samples.setdefault(f"{verb} {name}", []).append(measured(call, job["rest"]))

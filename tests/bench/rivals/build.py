@@ -22,7 +22,7 @@ def programs(directory: Path) -> None:
     directory.mkdir(parents=True, exist_ok=True)
     _need_compiler()
     # Static: the host that runs it need not have this machine's C library.
-    _call(*COMPILE, "-o", str(directory / "floor"), str(HERE / "floor.c"))
+    _call(*COMPILE, "-o", str(directory / "floor"), str(HERE / "floor.c"), str(HERE / "question.c"))
     _call(*COMPILE, "-o", str(directory / "nothing-c"), str(HERE / "nothing.c"))
     _copy(HERE / "nothing.py", directory / "nothing-python")
 

@@ -6,6 +6,7 @@ On a host of a lab: containers attached by each of them reach one another, and n
 import json
 import statistics
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from tests.lab import Host, Lab, diff
@@ -16,6 +17,7 @@ from .run import GUEST_INTERFACE, Call, Guest, Rival, Site, rivals
 PROGRAMS = "/run/rivals"
 SITE = Site(PROGRAMS, bridge="b0", gateway="10.90.0.1", prefix=16)
 ROUNDS = 20
+HELD, FREE, FREE6 = "fd00:90::1", "10.90.250.99", "fd00:90::99"
 RUN = Path(__file__).with_name("run.py")
 MEASURE = """
 import sys
@@ -50,6 +52,7 @@ def check(host: Host) -> dict[str, dict[str, list[float]]]:
         assert not ports(host), f"{rival.name} leaves {ports(host)} on the bridge"
         left = diff(before, host.snapshot())
         assert not left, f"{rival.name} leaves something behind:\n{left}"
+    check_questions(host, guests)
     check_refusals(host, guests[0])
     job = json.dumps([vars(SITE), vars(guests[0]), ovs_cni, ROUNDS])
     done = host.run("python3", "-c", RUN.read_text(encoding="utf-8") + MEASURE, job, timeout=300)
@@ -84,6 +87,22 @@ def check_guest(host: Host, guest: Guest) -> None:
     assert (route["gateway"], route["dev"]) == (SITE.gateway, GUEST_INTERFACE), route
 
 
+def check_questions(host: Host, guests: list[Guest]) -> None:
+    """The floor finds the holder of an address, of either family, and takes a free one for free."""
+    floor = next(rival for rival in rivals(SITE, ovs_cni=False) if rival.name == "C floor")
+    first, second = guests
+    host.run("ip", "link", "set", SITE.bridge, "up")
+    perform(host, floor.setup(first))
+    inside(host, first, "ip", "address", "add", f"{HELD}/64", "dev", GUEST_INTERFACE, "nodad")
+    for held in (first.address, HELD):
+        done = host.run(*floor.setup(replace(second, questions=(FREE, FREE6, held))).argv, check=False)
+        assert (done.returncode, "somebody has an address" in done.stderr) == (1, True), done
+        perform(host, floor.teardown(second))  # the floor takes nothing back
+    perform(host, floor.setup(replace(second, questions=(FREE, FREE6))))
+    for guest in guests:
+        perform(host, floor.teardown(guest))
+
+
 def check_refusals(host: Host, guest: Guest) -> None:
     """The floor says in a sentence what is wrong."""
     floor = f"{PROGRAMS}/floor"
@@ -93,15 +112,18 @@ def check_refusals(host: Host, guest: Guest) -> None:
         ("add", guest.netns, "eth0", "nobridge", "p0", *settings): "ovsdb-server refuses: ",
         ("add", "/run/netns/nowhere", "eth0", SITE.bridge, "p0", *settings): "cannot open the network namespace ",
         ("add", guest.netns, "eth0", SITE.bridge, "a'b", *settings): "is not a name",
-        ("add", guest.netns, "eth0", SITE.bridge, SITE.bridge, *settings): "the kernel does not create a veth pair",
+        ("ask", "10.90.250", "add"): "'10.90.250' is not an address",
+        ("add", guest.netns, "eth0", SITE.bridge, "taken", *settings): "the kernel does not create a veth pair",
         ("del", SITE.bridge, "nowhere"): "there is no port nowhere",
         ("del", SITE.bridge, "p0", "/run/nowhere.sock"): "cannot reach ovsdb-server at /run/nowhere.sock",
     }
+    host.run("ip", "link", "add", "taken", "type", "veth", "peer", "name", "other")
     for arguments, sentence in refusals.items():
         done = host.run(floor, *arguments, check=False)
         assert done.returncode == 1, done
         assert sentence in done.stderr, done
-    host.run("ip", "link", "delete", "p0")  # the floor takes nothing back
+    host.run("ovs-vsctl", "del-port", SITE.bridge, "taken")  # the floor takes nothing back
+    host.run("ip", "link", "delete", "taken")
     assert not ports(host)
 
 

@@ -5,6 +5,8 @@
  * itself, checks no more than it must to notice a failure, and takes nothing back after one.
  */
 #define _GNU_SOURCE
+#include "floor.h"
+
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -22,11 +24,13 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#define USAGE "usage: add NETNS IFNAME BRIDGE PORT MAC ADDRESS/PLEN GATEWAY MTU [DB_SOCK], or del BRIDGE PORT [DB_SOCK]"
+#define USAGE                                                                                                          \
+    "usage: [ask ADDRESS]... add NETNS IFNAME BRIDGE PORT MAC ADDRESS/PLEN GATEWAY MTU [DB_SOCK], "                    \
+    "or del BRIDGE PORT [DB_SOCK]"
 #define DB_SOCK "/run/openvswitch/db.sock"
 #define TIMEOUT 10 /* seconds without a word from ovsdb-server */
 
-__attribute__((noreturn, format(printf, 1, 2))) static void fail(const char *format, ...)
+void fail(const char *format, ...)
 {
     va_list arguments;
 
@@ -335,6 +339,7 @@ static void add(char **argument, const char *db_sock)
     int netns = open(it.netns, O_RDONLY | O_CLOEXEC);
     if (netns < 0)
         fail("cannot open the network namespace %s: %s", it.netns, strerror(errno));
+    ask_all(it.bridge);
     connect_database(db_sock);
     /* First, since ovs-vswitchd goes through all of its ports for a link that is new, and again for a port that is. */
     add_port(it.bridge, it.port);
@@ -346,6 +351,7 @@ static void add(char **argument, const char *db_sock)
     configure_container_end(open_netlink(), &it);
     await_switch();
     await_port();
+    check_free();
 }
 
 /* In order, so that ovs-vswitchd never misses the device of a port; both at once would save a wait for RCU. */
@@ -359,6 +365,8 @@ static void del(char **argument, const char *db_sock)
 
 int main(int argc, char **argv)
 {
+    for (; argc > 2 && !strcmp(argv[1], "ask"); argc -= 2, argv += 2)
+        add_question(argv[2]);
     if ((argc == 10 || argc == 11) && !strcmp(argv[1], "add"))
         add(argv + 2, argc == 11 ? argv[10] : DB_SOCK);
     else if ((argc == 4 || argc == 5) && !strcmp(argv[1], "del"))

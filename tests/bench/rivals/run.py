@@ -53,6 +53,8 @@ class Guest:
     """1 to 65535; names, MAC address and container id come from it."""
     netns: str
     address: str
+    questions: tuple[str, ...] = ()
+    """Addresses that nobody must have; of the rivals only the floor can look whether that is so."""
 
     @property
     def port(self) -> str:
@@ -105,7 +107,8 @@ def floor(site: Site) -> Rival:
     def setup(guest: Guest) -> Call:
         names = (guest.netns, GUEST_INTERFACE, site.bridge, guest.port)
         values = (guest.mac, f"{guest.address}/{site.prefix}", site.gateway, str(site.mtu))
-        return Call((program, "add", *names, *values))
+        questions = [word for address in guest.questions for word in ("ask", address)]
+        return Call((program, *questions, "add", *names, *values))
 
     def teardown(guest: Guest) -> Call:
         return Call((program, "del", site.bridge, guest.port))
