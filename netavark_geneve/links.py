@@ -158,11 +158,9 @@ def configure_bridge(bridge: Bridge) -> None:
         if bridge.vrf is not None:
             with _netlink(f"put bridge {bridge.name} into VRF {bridge.vrf}"):
                 kernel.set_master(index, _find_vrf(bridge.vrf))
-        # To add an address of IPv6 that is there has the kernel report its multicast groups to every port, MLDv2.
-        there = _find_ipv6(bridge.name)
         for address in _with_link_local(bridge):
-            if address in there:
-                continue
+            if address.version == 6 and _has_ipv6(bridge.name, address):
+                continue  # to be asked for it once more has the kernel report its multicast groups to every port
             with _netlink(f"add gateway {address} to bridge {bridge.name}"), suppress(FileExistsError):
                 _add_address(kernel, index, address)
 
@@ -217,17 +215,13 @@ def _with_link_local(bridge: Bridge) -> tuple[Interface, ...]:
     return (*bridge.addresses, ipaddress.IPv6Interface((b"\xfe\x80" + bytes(6) + identifier, 64)))
 
 
-def _find_ipv6(name: str) -> set[Interface]:
-    """The interface's addresses of IPv6 in the current namespace."""
+def _has_ipv6(name: str, address: Interface) -> bool:
+    """Whether the interface has the address, as the kernel sees it: whatever the prefix length."""
     try:
         rows = [line.split() for line in files.read("/proc/thread-self/net/if_inet6").splitlines()]
     except OSError:  # the kernel has no IPv6
-        return set()
-    return {
-        ipaddress.IPv6Interface((bytes.fromhex(address), int(length, 16)))
-        for address, _, length, _, _, device in rows
-        if device == name
-    }
+        return False
+    return any((row[0], row[-1]) == (address.ip.packed.hex(), name) for row in rows)
 
 
 def _find_vrf(name: str) -> int:
