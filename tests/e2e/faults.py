@@ -139,7 +139,7 @@ def fault(host: Host, make: Callable[[], object], mend: Callable[[], object]) ->
 
 def wait_for(host: Host, before: Snapshot) -> None:
     """Wait until the host is as it was: ovs-vswitchd may still be busy with what it missed."""
-    seen = host.snapshot()
+    seen = before
 
     def same() -> bool:
         nonlocal seen

@@ -10,28 +10,25 @@ from typing import Any
 from .machine import Machine
 
 # Each section is printed after a line "### NAME".
+# Each program takes a few milliseconds, which counts: there are thousands of snapshots in a run of all tests.
 SCRIPT = r"""
 section() { echo "### $1"; }
-files() { find "$@" 2>/dev/null || true; } # the directory need not be there
 section ovsdb; ovsdb-client --timeout=10 --format=json dump Open_vSwitch
 section links; ip -json -details address
 section routes; ip route show table all
 section rules; ip rule; ip -6 rule
 section firewall; nft --stateless list ruleset
-section namespaces; files /run/netns -mindepth 1
-section networks; files /run/containers/networks
-section state; files /run/netavark-geneve -mindepth 1
-files /run/netavark-geneve -type f -exec grep -aH '' {} +
+section files; find /run/netns /run/containers/networks /run/netavark-geneve -mindepth 1 2>/dev/null || true
+section contents # sysctls of the one interface that is always there; no directory need be, some values cannot be read
+cd /proc/sys/net
+grep -ars '' /run/netavark-geneve /run/sysctl.d ipv4/ip_forward ipv[46]/conf/{all,default,br-phy} bridge || true
 section zones # of firewalld, if it runs; a line for each list that a zone has
 [ ! -S /run/dbus/system_bus_socket ] || { firewall-cmd --get-active-zones 2>/dev/null || true; } |
     awk '/^[^ ]/ { zone = $1 } /^ / { print zone ":" $0 }'
-section settings; files /run/sysctl.d -type f -exec grep -H '' {} +
-section sysctls
-cd /proc/sys/net # of the interfaces only the one that is always there; some values cannot be read
-grep -rs '' ipv4/ip_forward ipv[46]/conf/all ipv[46]/conf/default ipv[46]/conf/br-phy bridge || true
 section processes
-ps -e -o pid=,ppid=,args= | awk -v own=$$ '$1 > 1 && $1 != own && $2 != own && !/<defunct>$/ { $1 = $2 = ""; print }' |
-    cut -c1-100
+ps -e -o pid=,ppid=,args= | awk -v own=$$ '$1 > 1 && $1 != own && $2 != own && !/<defunct>$/ {
+    $1 = $2 = ""; print substr($0, 1, 100)
+}'
 """
 # Columns that say how the switch is doing, not what it was told; and _uuid, which tells nothing.
 VOLATILE = {

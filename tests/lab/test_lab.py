@@ -138,8 +138,8 @@ def test_files_of_the_plugin_show_in_a_snapshot_with_their_content(host: Host) -
     host.write("/run/netavark-geneve/net1/left", "one\ntwo\n")
     seen = diff(before, host.snapshot())
     host.run("rm", "-r", "/run/netavark-geneve")
-    for line in ("net1", "net1/left", "net1/left:one", "net1/left:two"):
-        assert f"+state: /run/netavark-geneve/{line}\n" in f"{seen}\n"
+    for line in ("files: net1", "files: net1/left", "contents: net1/left:one", "contents: net1/left:two"):
+        assert f"+{line.replace(': ', ': /run/netavark-geneve/')}\n" in f"{seen}\n"
     assert not diff(before, host.snapshot())
 
 
