@@ -52,7 +52,7 @@ class Fabric:
         self.each(lambda host: host.write(CONFIG, text))
 
     def create(self, name: str, *options: str) -> list[dict[str, Any]]:
-        """`podman network create -d geneve-ovs …`, the same line everywhere; what `inspect` then says."""
+        """`podman network create -d geneve-ovs …`, the same line everywhere; the definitions that Podman then keeps."""
         return self.each(lambda host: create(host, name, *options))
 
     def run(self, network: str, *options: str, name: str = "c") -> list[Container]:
@@ -66,9 +66,9 @@ class Fabric:
 
 
 def create(host: Host, name: str, *options: str) -> dict[str, Any]:
-    """Create a network on one host; what `podman network inspect` says of it."""
+    """Create a network on one host; the definition that Podman then keeps."""
     host.run("podman", "network", "create", "-d", "geneve-ovs", *options, name)
-    return inspect(host, name)
+    return dict(json.loads(host.read(f"/etc/containers/networks/{name}.json")))
 
 
 def inspect(host: Host, network: str) -> dict[str, Any]:
