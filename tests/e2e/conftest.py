@@ -14,7 +14,7 @@ from typing import IO, Literal
 import pytest
 
 from tests.lab import Host, Lab, machine
-from tests.lab.snapshot import diff
+from tests.lab.snapshot import Snapshot, diff
 
 from .fabric import CONFIG, Fabric
 
@@ -49,9 +49,10 @@ class Labs:
 
     def __init__(self, *, with_helpers: bool) -> None:
         self._with_helpers = with_helpers
-        self._running: dict[tuple[Libs, int], tuple[Lab, ExitStack]] = {}
+        self._running: dict[tuple[Libs, int], tuple[dict[Host, Snapshot], ExitStack]] = {}
 
-    def get(self, libs: Libs, mtu: int) -> Lab:
+    def get(self, libs: Libs, mtu: int) -> dict[Host, Snapshot]:
+        """The hosts, and how each of them looks before the first test, and so before any other."""
         if (libs, mtu) not in self._running:
             with ExitStack() as stack:
                 lab = stack.enter_context(Lab(hosts=SIZES[libs, mtu], mtu=mtu, libs=libs))
@@ -59,7 +60,8 @@ class Labs:
                 if self._with_helpers:
                     for host in lab.hosts:
                         stack.enter_context(helper(host))
-                self._running[libs, mtu] = lab, stack.pop_all()
+                clean = {host: host.snapshot() for host in lab.hosts}
+                self._running[libs, mtu] = clean, stack.pop_all()
         return self._running[libs, mtu][0]
 
     def drop(self, libs: Libs, mtu: int) -> None:
@@ -88,15 +90,15 @@ def make_fabric(labs: Labs) -> Iterator[MakeFabric]:
     with ExitStack() as stack:
 
         def make(hosts: int = 3, *, libs: Libs = "debian", mtu: int = 1500) -> Fabric:
-            fabric = Fabric(labs.get(libs, mtu).hosts[:hosts])
-            before = fabric.each(Host.snapshot)
+            clean = labs.get(libs, mtu)
+            fabric = Fabric(list(clean)[:hosts])
 
             def check_clean() -> None:
                 try:
                     fabric.each(_clean)
-                    after = fabric.each(Host.snapshot)
-                    left = {h.name: diff(b, a) for h, b, a in zip(fabric.hosts, before, after, strict=True) if a != b}
-                    assert not left, "left behind:\n" + "\n".join(f"{name}\n{text}" for name, text in left.items())
+                    seen = zip(fabric.hosts, fabric.each(Host.snapshot), strict=True)
+                    left = [f"{host.name}\n{diff(clean[host], after)}" for host, after in seen if after != clean[host]]
+                    assert not left, "\n".join(["left behind:", *left])
                 except BaseException:
                     labs.drop(libs, mtu)  # else every test after this one would fail too, and hide it
                     raise
@@ -160,7 +162,7 @@ def _warm_up(host: Host) -> None:
 def _clean(host: Host) -> None:
     """Remove what a user can remove; the rest is the plugin's to have removed."""
     host.sh(
-        "podman rm -fa -t0 >&2; podman pod rm -fa >&2; podman network ls -q -f driver=geneve-ovs"
+        "podman rm -fa -t0 >&2; cd /etc/containers/networks; grep -ls geneve-ovs -- * | sed 's/.json$//'"
         f" | xargs -r podman network rm -f >&2; rm -f {CONFIG}"
     )
     # A container's or an exec session's conmon ends on its own, after a last `podman container cleanup`.
