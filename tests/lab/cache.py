@@ -40,12 +40,8 @@ def cached(kind: str, key: str, note: str, build: Callable[[Path], None]) -> Pat
     base = directory()
     path = base / f"{kind}-{key}"
     if not path.is_dir():
-        try:
-            base.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise LabError(f"cannot make the cache {base}: {error.strerror}; set LAB_CACHE to another place") from error
-        _check_file_system(base)
-        with _lock(base):
+        with locked("build of the lab"):
+            _check_file_system(base)
             if not path.is_dir():
                 say(note)
                 _sweep(base, kind)
@@ -79,11 +75,17 @@ def _check_file_system(base: Path) -> None:
 
 
 @contextmanager
-def _lock(base: Path) -> Iterator[None]:
-    with (base / "lock").open("w") as file:
+def locked(work: str) -> Iterator[None]:
+    """Nobody else on this machine does this work meanwhile."""
+    base = directory()
+    try:
+        base.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise LabError(f"cannot make the cache {base}: {error.strerror}; set LAB_CACHE to another place") from error
+    with (base / f".{work.replace(' ', '-')}").open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            say("waiting for another build of the lab on this machine")
+            say(f"waiting for another {work} on this machine")
             fcntl.flock(file, fcntl.LOCK_EX)
         yield

@@ -6,7 +6,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from .cache import cached, digest, say
+from .cache import cached, digest, locked, say
 from .errors import LabError
 from .machine import HERE, Starting
 
@@ -79,13 +79,14 @@ def need(program: str, *packages: str) -> None:
         return
     if not shutil.which("apt-get"):
         raise LabError(f"the lab needs {program}; install it, or use a Debian machine")
-    say(f"installing {program} …")
     install = ("apt-get", "install", "-y", "--no-install-recommends", *packages)
-    try:
-        call(*install)
-    except LabError:  # the package lists may be missing or old
-        call("apt-get", "update")
-        call(*install)
+    with locked("apt-get"):
+        say(f"installing {program} …")
+        try:
+            call(*install)
+        except LabError:  # the package lists may be missing or old
+            call("apt-get", "update")
+            call(*install)
 
 
 def call(*command: str) -> None:
