@@ -3,16 +3,19 @@
 
 pyroute2's imports all that it has (NDB, a command line, an HTTP server), which takes longer than the rest of an
 attach; its IPRoute imports unittest.mock, and with it asyncio, for its own tests; ovsdbapp's looks for its own version
-among the installed packages. importlib.util.LazyLoader is no help: asking for a package's `__path__` loads it.
+among the installed packages; ovs could log to syslog. importlib.util.LazyLoader is no help: asking for a package's
+`__path__` loads it.
 """
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.machinery import ModuleSpec
 from importlib.util import find_spec, module_from_spec
 from types import ModuleType
 from typing import Any
 
-LATER = ("pyroute2", "ovsdbapp", "unittest", "unittest.mock")
+LATER = ("pyroute2", "ovsdbapp", "unittest", "unittest.mock", "logging.handlers")
 
 
 def postpone() -> None:
@@ -20,6 +23,22 @@ def postpone() -> None:
     for name in LATER:
         if name not in sys.modules and (spec := find_spec(name)) is not None:
             sys.modules[name] = _later(spec)
+            package, _, own_name = name.rpartition(".")
+            if package:  # `import package.name` binds the package, and expects to find the other in there
+                setattr(sys.modules[package], own_name, sys.modules[name])
+
+
+@contextmanager
+def without(name: str) -> Iterator[None]:
+    """As if this module could not be imported meanwhile, for the sake of somebody who does without it then."""
+    there = sys.modules.get(name)
+    sys.modules[name] = None  # type: ignore[assignment] # so says importlib's documentation
+    try:
+        yield
+    finally:
+        del sys.modules[name]
+        if there is not None:
+            sys.modules[name] = there
 
 
 def _later(spec: ModuleSpec) -> ModuleType:

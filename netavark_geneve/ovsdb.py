@@ -16,15 +16,18 @@ from functools import partial
 from typing import Any
 from uuid import UUID
 
-from ovs.db.idl import SchemaHelper, Transaction
-from ovsdbapp import exceptions
-from ovsdbapp.backend.ovs_idl.connection import Connection, OvsdbIdl
-from ovsdbapp.schema.open_vswitch import impl_idl
-
 from . import naming
 from .errors import Deadline, GeneveError, failing_to
+from .lean import without
 from .log import timed
 from .schema import OPEN_VSWITCH
+
+with without("ssl"):  # which takes long, and would be there for databases of other hosts
+    from ovs.db.idl import SchemaHelper
+    from ovs.db.idl import Transaction as Transaction  # for those who write changes
+    from ovsdbapp import exceptions
+    from ovsdbapp.backend.ovs_idl.connection import Connection, OvsdbIdl
+    from ovsdbapp.schema.open_vswitch import impl_idl
 
 SOCKET = "db.sock"
 RUNDIR = "/run/openvswitch"

@@ -8,12 +8,10 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from ovs.db.idl import Transaction
-
 from . import naming
 from .errors import Deadline, GeneveError
 from .found import Bridge, Broken, Port
-from .ovsdb import DAEMON, EVERY, RUNDIR, RUNDIR_VARIABLE, Change, Replica, connected
+from .ovsdb import DAEMON, EVERY, RUNDIR, RUNDIR_VARIABLE, Change, Replica, Transaction, connected
 from .programs import ask
 
 

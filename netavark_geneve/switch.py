@@ -6,13 +6,11 @@ from contextlib import contextmanager
 from typing import Any
 from uuid import uuid4
 
-from ovs.db.idl import Transaction
-
 from . import naming
 from .errors import Deadline, GeneveError
 from .log import timed
 from .model import AttachPlan, Bridge, Tunnel
-from .ovsdb import EVERY, Change, Pool, Replica, connected, named, no_answer, tagged
+from .ovsdb import EVERY, Change, Pool, Replica, Transaction, connected, named, no_answer, tagged
 
 FOLLOW_MAX = 5.0  # seconds that a detach waits for ovs-vswitchd, which will follow in its time
 NOTICE_MAX = 1.0  # seconds that ovs-vswitchd takes at most, if it runs, to notice what has changed in the kernel

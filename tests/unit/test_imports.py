@@ -80,7 +80,7 @@ LIBRARIES = {
     "jeepney": {"firewalld"},
     "pyroute2": {"linklist", "links", "underlay"},
     "ovsdbapp": {"ovsdb"},
-    "ovs": {"ovsdb", "switch", "sweep"},
+    "ovs": {"ovsdb"},
 }
 
 

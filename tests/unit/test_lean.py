@@ -32,6 +32,7 @@ def test_a_verb_imports_what_it_needs(verb: str) -> None:
     loaded = set(postponed(f"import netavark_geneve.{verb}; {LOADED}"))
     assert "ovsdbapp.backend.ovs_idl" in loaded
     assert loaded & {"pyroute2.netlink.rtnl", "pyroute2.iproute", "pbr.version", "unittest.case"} == set()
+    assert loaded & {"ssl", "_ssl"} == set()
 
 
 def test_look_at_interfaces_imports_what_it_needs() -> None:
@@ -59,6 +60,23 @@ def test_also_a_module_and_the_package_around_it() -> None:
         "from unittest import mock; from unittest import TestCase; print(mock.MagicMock.__name__, TestCase.__name__)"
     )
     assert postponed(script) == ["MagicMock", "TestCase"]
+
+
+def test_also_a_module_whose_package_is_there() -> None:
+    script = "import logging.handlers; print(logging.handlers.SysLogHandler.__name__, logging.Handler.__name__)"
+    assert postponed(script) == ["SysLogHandler", "Handler"]
+
+
+@pytest.mark.parametrize("before", ["", "import ssl; "], ids=["", "imported before"])
+def test_what_somebody_does_without_is_there_for_others(before: str) -> None:
+    script = (
+        f"from netavark_geneve.lean import without; {before}\n"
+        "with without('ssl'):\n"
+        "    try: import ssl as missing\n"
+        "    except ImportError: print('ImportError')\n"
+        "import ssl; print(ssl.SSLContext.__name__)"
+    )
+    assert run(script) == ["ImportError", "SSLContext"]
 
 
 def test_what_is_not_there_fails_as_ever() -> None:
