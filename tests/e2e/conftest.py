@@ -162,7 +162,7 @@ def _warm_up(host: Host) -> None:
 def _clean(host: Host) -> None:
     """Remove what a user can remove; the rest is the plugin's to have removed."""
     host.sh(
-        "podman rm -fa -t0 >&2; cd /etc/containers/networks; grep -ls geneve-ovs -- * | sed 's/.json$//'"
+        "podman rm -fa -t0 >&2; cd /etc/containers/networks; grep -ls geneve-ovs -- * | sed 's/[.]json$//'"
         f" | xargs -r podman network rm -f >&2; rm -f {CONFIG}"
     )
     # A container's or an exec session's conmon ends on its own, after a last `podman container cleanup`.

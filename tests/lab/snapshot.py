@@ -18,7 +18,9 @@ section links; ip -json -details address
 section routes; ip route show table all
 section rules; ip rule; ip -6 rule
 section firewall; nft --stateless list ruleset
-section files; find /run/netns /run/containers/networks /run/netavark-geneve -mindepth 1 2>/dev/null || true
+section files # none of the directories need be, and that two of them are there tells nothing
+find /run/netns /run/containers/networks /run/netavark-geneve ! -path /run/netns ! -path /run/netavark-geneve \
+    2>/dev/null || true
 section contents # sysctls of the one interface that is always there; no directory need be, some values cannot be read
 cd /proc/sys/net
 grep -ars '' /run/netavark-geneve /run/sysctl.d ipv4/ip_forward ipv[46]/conf/{all,default,br-phy} bridge || true

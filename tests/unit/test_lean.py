@@ -35,6 +35,12 @@ def test_a_verb_imports_what_it_needs(verb: str) -> None:
     assert loaded & {"ssl", "_ssl"} == set()
 
 
+@pytest.mark.parametrize("verb", ["attach", "detach"])
+def test_a_verb_cannot_log_to_syslog_yet(verb: str) -> None:
+    there = "vars(sys.modules['logging.handlers'])"  # imported by ovs, and not executed
+    assert postponed(f"import netavark_geneve.{verb}, sys; print('SysLogHandler' in {there})") == ["False"]
+
+
 def test_look_at_interfaces_imports_what_it_needs() -> None:
     loaded = set(postponed(f"import netavark_geneve.linklist; {LOADED}"))
     assert "pyroute2.iproute.linux" in loaded
