@@ -32,7 +32,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "cold(reason): the plugin's own process does the work, also with --helper")
-    config.addinivalue_line("markers", "alone(reason): not beside other tests")
 
 
 @pytest.fixture(autouse=True)

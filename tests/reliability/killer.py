@@ -1,9 +1,9 @@
 """Kill a process at a numbered stop: just before or just after one of its system calls that others can notice.
 
-Runs as a program on a host: `python3 killer.py JOB`, where JOB is JSON: the `command`, its standard `input`,
-the number of the `stop` (0: none, count them), and the `pid` of a running process to kill in place of the command.
-With `fail` nothing is killed: stops are only system calls of that description, and the one at that number fails;
-with an empty one they are all that can fail, to be listed.
+Runs as a program on a host: each line of its standard input is a job, as JSON: the `command`, its standard `input`
+and `environment`, the number of the `stop` (0: none, count them), and the `pid` of a running process to kill in place
+of the command. With `fail` nothing is killed: stops are only system calls of that description, and the one at that
+number fails; with an empty one they are all that can fail, to be listed.
 Prints, as JSON, what became of it. A tracer (ptrace(2)), so that what is killed needs to know nothing of it.
 """
 
@@ -93,12 +93,13 @@ class Trace:
             self.ended |= thread == self.pid
             return
         number, event = os.WSTOPSIG(status), status >> 16
-        if number == SYSCALL_STOP:
-            self._count(thread)
-        if event == EVENT_STOP and number != signal.SIGTRAP:
-            resume(LISTEN, thread)
-        else:
-            resume(SYSCALL, thread, 0 if event or number == SYSCALL_STOP else number)
+        with contextlib.suppress(ProcessLookupError):  # it is being killed: wait(2) will tell
+            if number == SYSCALL_STOP:
+                self._count(thread)
+            if event == EVENT_STOP and number != signal.SIGTRAP:
+                request(LISTEN, thread)
+            else:
+                request(SYSCALL, thread, 0, 0 if event or number == SYSCALL_STOP else number)
 
     def _count(self, thread: int) -> None:
         info = Info()
@@ -185,11 +186,6 @@ def request(kind: int, thread: int, address: int = 0, data: object = None) -> No
         raise OSError(number, f"ptrace {kind:#x}: {os.strerror(number)}")
 
 
-def resume(kind: int, thread: int, number: int = 0) -> None:
-    with contextlib.suppress(ProcessLookupError):  # it is being killed: wait(2) will tell
-        request(kind, thread, 0, number)
-
-
 def seize(thread: int, *, lives_on: bool) -> None:
     """Trace it from its next system call on."""
     request(SEIZE, thread, 0, TRACESYSGOOD | TRACECLONE | (0 if lives_on else EXITKILL))
@@ -213,7 +209,8 @@ def main(job: dict[str, object]) -> dict[str, object]:
                 seize(int(thread), lives_on=fail is not None)
         reading, writing = os.pipe()
         command = ["sh", "-c", 'read _ <&"$1"; shift; exec "$@"', "sh", str(reading), *map(str, job["command"])]  # type: ignore[call-overload]
-        process = subprocess.Popen(command, stdin=given, stdout=out, stderr=err, pass_fds=[reading])
+        environment = {**os.environ, **job["environment"]}  # type: ignore[dict-item]
+        process = subprocess.Popen(command, stdin=given, stdout=out, stderr=err, env=environment, pass_fds=[reading])
         trace = Trace(other if isinstance(other, int) else process.pid, int(str(job["stop"])), fail)  # type: ignore[arg-type]
         if trace.pid == process.pid:
             seize(process.pid, lives_on=False)
@@ -241,5 +238,15 @@ def wait(trace: Trace, process: int) -> int:
     return ended
 
 
+def serve() -> None:
+    """Each job in a process of its own, which lets go what it traces when it ends."""
+    for line in sys.stdin:
+        if not os.fork():
+            print(json.dumps(main(json.loads(line))), flush=True)
+            os._exit(0)
+        if os.wait()[1]:
+            sys.exit("the job failed")
+
+
 if __name__ == "__main__":
-    print(json.dumps(main(json.loads(sys.argv[1]))))
+    serve()

@@ -5,12 +5,19 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from tests.lab.cache import locked
+
 REPORT = Path(__file__).parents[2] / "docs" / "reliability.md"
 HEAD = "# Reliability\n\nWritten by `make reliability` and `make storm`; Linux {kernel}, OVS's userspace datapath."
 
 
 def write(title: str, lines: Sequence[str]) -> None:
     """Replace this section; a new one goes to the end."""
+    with locked("report"):  # tests run side by side
+        _write(title, lines)
+
+
+def _write(title: str, lines: Sequence[str]) -> None:
     text = REPORT.read_text(encoding="utf-8") if REPORT.exists() else ""
     sections = dict(re.findall(r"^## (.+?)\n\n(.*?)\n*(?=^## |\Z)", text, re.M | re.S))
     sections[title] = "\n".join(lines)

@@ -8,6 +8,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
+import pytest
+
 from tests.bench.common import table
 from tests.e2e.conftest import SOCKET_VARIABLE, Helper, MakeFabric, helper
 from tests.e2e.faults import BOUND, wait_for
@@ -17,6 +19,7 @@ from tests.lab import Host
 
 from . import report
 
+pytestmark = pytest.mark.alone(reason="what is done behind an answer must be over when files and threads are counted")
 SOCKET = "/run/flat.sock"
 CYCLES, LONG = 500, 2000  # on both hosts together, as the warm-up
 WARM_UP = 200

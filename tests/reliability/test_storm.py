@@ -8,6 +8,8 @@ from contextlib import ExitStack, contextmanager
 from textwrap import fill
 from typing import TypeVar
 
+import pytest
+
 from tests.bench.common import table
 from tests.e2e.conftest import SOCKET_VARIABLE, MakeFabric
 from tests.e2e.fabric import Fabric
@@ -18,6 +20,7 @@ from tests.lab import Host, Snapshot
 from . import report
 from .storm import COLD, FRAMES, SOCKET, Daemons, Frames, Life, rage, wait_in_step
 
+pytestmark = pytest.mark.alone(reason="it keeps every core busy")
 HOSTS = 3
 SECONDS, LONG = 75.0, 600.0
 # The same addresses on both, and so the same MACs: whatever came from one into the other would be taken for its own.

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Any
 
+import pytest
+
 from netavark_geneve import tags
 from netavark_geneve.model import Container
 from tests.bench.common import table
@@ -20,6 +22,7 @@ from tests.lab import Host, Lab
 
 from . import report
 
+pytestmark = pytest.mark.alone(reason="who has to wait asks more often")
 SOCKET = "/run/work.sock"
 TRACE = "/run/work.trace"
 NAMES = "/run/netavark-geneve/aardvark-dns/net1"

@@ -50,6 +50,7 @@ class Victim:
     host: Host
     request: str
     gateway: str
+    killer: subprocess.Popen[str]
     clean: Snapshot
 
     def as_now(self) -> "Victim":
@@ -82,9 +83,12 @@ class Victim:
     def _trace(
         self, verb: str, socket: str, *, stop: int, pid: int | None, fail: str | None = None
     ) -> tuple[Killed, list[str]]:
-        job = {"command": [PLUGIN, verb, NETNS], "input": self.request, "stop": stop, "pid": pid, "fail": fail}
-        done = self.host.run("python3", KILLER, json.dumps(job), env={SOCKET_VARIABLE: socket}, timeout=2 * BOUND)
-        report: dict[str, Any] = json.loads(done.stdout)
+        job = {"command": [PLUGIN, verb, NETNS], "input": self.request, "environment": {SOCKET_VARIABLE: socket}}
+        assert self.killer.stdin
+        assert self.killer.stdout
+        self.killer.stdin.write(json.dumps(job | {"stop": stop, "pid": pid, "fail": fail}) + "\n")
+        self.killer.stdin.flush()
+        report: dict[str, Any] = json.loads(self.killer.stdout.readline())
         return Killed(report["point"], report["status"], report["stdout"], report["stderr"]), report["stops"]
 
     def kill_helper(self, verb: str, stop: int) -> Killed:
@@ -142,7 +146,9 @@ def victims(make_fabric: MakeFabric, count: int) -> Iterator[list[Victim]]:
             host.run("ip", "netns", "add", "c1")
             stack.callback(host.run, "ip", "netns", "del", "c1")
             stack.enter_context(helper(host, HEALER))
-            found.append(_victim(host))
+            pipe = subprocess.PIPE
+            killer = stack.enter_context(host.popen("python3", KILLER, stdin=pipe, stdout=pipe))
+            found.append(_victim(host, killer))
         yield found
 
 
@@ -159,8 +165,8 @@ def among_many(found: Sequence[Victim]) -> Iterator[list[Victim]]:
         yield [victim.as_now() for victim in found]
 
 
-def _victim(host: Host) -> Victim:
+def _victim(host: Host, killer: subprocess.Popen[str]) -> Victim:
     network = inspect(host, "net1")
     address = f"192.168.120.{9 + 32 * host.index}"  # of the host's own slice
     request = json.loads(Caller(host, network).request(address)) | {"port_mappings": PUBLISHED}
-    return Victim(host, json.dumps(request), network["subnets"][0]["gateway"], host.snapshot())
+    return Victim(host, json.dumps(request), network["subnets"][0]["gateway"], killer, host.snapshot())
