@@ -76,9 +76,11 @@ def test_doctor_says_what_an_installed_host_wants_yet(pair: Sequence[VirtualMach
 def test_doctor_misses_a_switch_that_is_stopped_and_all_is_well_when_it_is_back(pair: Sequence[VirtualMachine]) -> None:
     machine = pair[0]
     machine.run("systemctl", "stop", "openvswitch-switch", "ovs-vswitchd", "ovsdb-server")
-    faults = [finding["name"] for finding in complaints(machine) if finding["state"] == "fault"]
-    assert faults == ["database of Open vSwitch"]
-    machine.run("systemctl", "start", "openvswitch-switch")
+    try:
+        faults = [finding["name"] for finding in complaints(machine) if finding["state"] == "fault"]
+        assert faults == ["database of Open vSwitch"]
+    finally:
+        machine.run("systemctl", "start", "openvswitch-switch")
     wait_until(lambda: unreachable(containers(pair)) == [], "all containers to reach each other again", TIMEOUT)
     assert [finding["name"] for finding in complaints(machine)] == ["UDP port 6081"]
 
