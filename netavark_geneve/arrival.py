@@ -50,9 +50,11 @@ class Arrival:
         self._bystander: Neighbours | None = None
         self._container: Neighbours
 
-    def look_from_bridge(self) -> None:
+    def look_from_bridge(self, prober: bytes | None) -> None:
         """Look at the container from the bridge's own port, and so ask for its addresses before its port is there.
 
+        Under the MAC of a `prober` whom the switches know, if there is one. Where an address has been they are to
+        look at all of their flows, which they do for a MAC that is new to them.
         Not where the bridge is not there yet, has no address, is not ours, or in another VLAN.
         """
         bridge = self._plan.bridge
@@ -62,7 +64,7 @@ class Arrival:
                 if bystander.is_cut_off():
                     return
                 if self._plan.detect_conflicts:
-                    bystander.probe()
+                    bystander.probe(prober)
                 self._bystander = bystander
 
     def listen(self) -> None:

@@ -55,7 +55,7 @@ def attach(
                 leave(ovs, network, container, environ, deadline)
                 links.remove_link(left)
             is_first = not ovs.has_bridge(bridge.name, network.id)  # what was left may have been the last
-            arrival.look_from_bridge()
+            arrival.look_from_bridge(None if kept is None or was_here else kept.prober(network.id))
             links.ensure_name_free(veth)  # else the undo would remove what is somebody else's
             ovs.drop_port(veth.name, deadline)
 

@@ -5,18 +5,21 @@ import time
 from collections.abc import Iterable
 
 from .addresses import Address
+from .naming import random_mac
 from .ovsdb import Pool
 
 LATELY = 15.0  # seconds; Open vSwitch forgets a flow that nobody has used for 10 (max-idle, ovs-vswitchd.conf.db(5))
+PROBER_AGE = 60.0  # seconds; it pays where there are many attaches a minute
 
 
 class Kept:
-    """Connections to OVSDB, and which addresses have left their networks a moment ago."""
+    """Connections to OVSDB, which addresses have left their networks a moment ago, and who has asked for others."""
 
     def __init__(self) -> None:
         self.pool = Pool()
         self._since = time.monotonic()
         self._left: dict[tuple[str, Address | None], float] = {}
+        self._probers: dict[str, tuple[float, bytes]] = {}
 
     def left(self, network_id: str, addresses: Iterable[Address]) -> None:
         """Remember that a container with these addresses has left; without any, that it could be each of them."""
@@ -29,6 +32,19 @@ class Kept:
         now = time.monotonic()
         moments = [self._left.get((network_id, address), self._since) for address in (None, *addresses)]
         return now - max(moments) < LATELY
+
+    def prober(self, network_id: str) -> bytes:
+        """The MAC under which this host asks for addresses of the network.
+
+        Not the same for ever: whatever a switch has got wrong about one is over with it.
+        """
+        now = time.monotonic()
+        since, mac = self._probers.get(network_id, (-PROBER_AGE, b""))
+        if now - since >= PROBER_AGE:
+            mac = random_mac()
+            self._probers = {key: kept for key, kept in self._probers.items() if now - kept[0] < PROBER_AGE}
+            self._probers[network_id] = now, mac
+        return mac
 
     def close(self) -> None:
         self.pool.close()

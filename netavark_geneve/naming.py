@@ -7,6 +7,7 @@ is, and whose, stands in its tags.
 
 import base64
 import ipaddress
+import os
 import re
 
 try:  # as the standard library's random does: hashlib loads all of OpenSSL
@@ -32,6 +33,11 @@ def is_interface_name(name: str) -> bool:
         and _IFNAME.fullmatch(name) is not None
         and name not in (".", "..", "all", "default", "lo")
     )
+
+
+def random_mac() -> bytes:
+    """One that nobody has, and nobody can derive: locally administered, unicast."""
+    return b"\x02" + os.urandom(5)
 
 
 def _digest(*parts: str) -> bytes:

@@ -343,6 +343,17 @@ def test_probes_are_anonymous_and_repeated_from_elsewhere() -> None:
     assert ones_sum(lookup[22:] + struct.pack("!II", 32, 58)) == 0
 
 
+@pytest.mark.usefixtures("cable")
+def test_a_question_from_who_has_asked_before_is_repeated_from_elsewhere() -> None:
+    with wire() as raw, opened() as neighbours:
+        neighbours.probe(SOMEBODY)
+        neighbours.check_free(BOUND)
+        first, same, *others = (frame[6:12] for frame in collect(raw, is_probe, 5))
+
+    assert first == same == SOMEBODY
+    assert SOMEBODY not in others
+
+
 def is_probe(frame: bytes) -> bool:
     return frame[6:12] not in (OURS, THEIRS)
 

@@ -38,9 +38,9 @@ class Neighbours:
     def is_cut_off(self) -> bool:
         return self.network.goes and self.has_probed
 
-    def probe(self) -> None:
+    def probe(self, prober: bytes | None = None) -> None:
         self.has_probed = True
-        self.network.done.append((self.whose, "asks"))
+        self.network.done.append((self.whose, "asks", *([prober] if prober else [])))
 
     def check_free(self, wait: float) -> None:
         self.network.done.append((self.whose, "hears", wait))
@@ -81,9 +81,16 @@ def network(monkeypatch: pytest.MonkeyPatch) -> Network:
     return network
 
 
-def arrive(plan: AttachPlan, *, was_here: bool = False, has_bridge: bool = True, is_userspace: bool = False) -> None:
+def arrive(
+    plan: AttachPlan,
+    *,
+    was_here: bool = False,
+    has_bridge: bool = True,
+    is_userspace: bool = False,
+    prober: bytes | None = None,
+) -> None:
     with arriving(plan, {}, was_here=was_here, has_bridge=has_bridge, is_userspace=is_userspace) as addresses:
-        addresses.look_from_bridge()
+        addresses.look_from_bridge(prober)
         addresses.listen()
         addresses.ask()
         addresses.check_free()
@@ -93,6 +100,12 @@ def arrive(plan: AttachPlan, *, was_here: bool = False, has_bridge: bool = True,
 def test_an_address_that_is_new_is_asked_for_from_the_bridge_and_announced(network: Network) -> None:
     arrive(planned())
     assert network.done == [(BRIDGE, "asks"), (BRIDGE, "hears", CONFLICT_WAIT), "announced"]
+
+
+def test_the_bridge_asks_by_the_mac_that_it_is_given_and_the_container_never(network: Network) -> None:
+    network.goes = True
+    arrive(planned(), prober=b"\x02known")
+    assert network.done[:2] == [(BRIDGE, "asks", b"\x02known"), (CONTAINER, "asks")]
 
 
 def test_one_that_was_here_waits_until_the_switch_has_forgotten_where(network: Network) -> None:

@@ -6,7 +6,7 @@ import ipaddress
 import pytest
 
 from netavark_geneve import kept
-from netavark_geneve.kept import LATELY, Kept
+from netavark_geneve.kept import LATELY, PROBER_AGE, Kept
 
 ONE, OTHER = ipaddress.ip_address("192.168.120.9"), ipaddress.ip_address("fd00::9")
 
@@ -66,3 +66,13 @@ def test_it_does_not_remember_more_and_more(clock: Clock, knowing: Kept) -> None
         knowing.left("net1", [ONE + number])
         clock.now += 1
     assert len(knowing._left) <= LATELY + 1
+
+
+def test_who_asks_is_the_same_for_a_while_and_another_for_each_network(clock: Clock, knowing: Kept) -> None:
+    asker = knowing.prober("net1")
+    clock.now += PROBER_AGE - 1
+    assert knowing.prober("net1") == asker
+    assert knowing.prober("net2") != asker
+    clock.now += 1
+    assert knowing.prober("net1") != asker
+    assert asker[0] & 3 == 2  # locally administered, unicast

@@ -15,7 +15,6 @@
 #include <netinet/ip6.h>
 #include <poll.h>
 #include <string.h>
-#include <sys/random.h>
 #include <sys/socket.h>
 #include <time.h>
 
@@ -109,17 +108,17 @@ static void ask_ipv6(const unsigned char *mac, const unsigned char *address)
     put(&frame, sizeof frame);
 }
 
-/* By a MAC that no switch has a flow for. */
+/* By a MAC that the switches know. */
 void ask_all(const char *bridge)
 {
     struct sockaddr_ll own = {.sll_family = AF_PACKET, .sll_protocol = htons(ETH_P_ALL)};
-    unsigned char mac[ETH_ALEN] = {2};
+    static const unsigned char mac[ETH_ALEN] = {2, 'f', 'l', 'o', 'o', 'r'};
 
     if (!count)
         return;
     own.sll_ifindex = if_nametoindex(bridge);
     packets = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0);
-    if (bind(packets, (struct sockaddr *)&own, sizeof own) || getrandom(mac + 1, 5, 0) != 5)
+    if (bind(packets, (struct sockaddr *)&own, sizeof own))
         fail("cannot listen on %s: %s", bridge, strerror(errno));
     for (unsigned which = 0; which < count; which++)
         (questions[which].family == AF_INET ? ask_ipv4 : ask_ipv6)(mac, questions[which].address);
