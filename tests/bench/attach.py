@@ -14,7 +14,7 @@ from tests.lab import Lab
 from .common import PROGRAMS, definition, helper, measure, ratio, rival_programs, shown, table
 
 COUNTS = (1, 40, 200)
-ROUNDS = 12
+ROUNDS = 24
 ANSWERS = 200
 LOST = 1000.0  # milliseconds; an ARP request is repeated then, an echo request never
 BESIDE = 40  # containers; the count at which others are shown

@@ -11,7 +11,7 @@ from .common import helper, shown, table
 
 ROUNDS = 20
 AT_ONCE = 100
-ALTERNATIONS = 2
+ALTERNATIONS = 5
 NETWORKS = {"none": "none", "bridge": "plain", "geneve-ovs": "geneve"}
 TIMEOUT = 600.0
 
@@ -36,7 +36,9 @@ def sections() -> dict[str, list[str]]:
         single = (figure for runs in (beside, alone) for figure in (shown(runs[name]), _share(runs, name)))
         rows.append((name, *single, times))
     head = ("network", "beside another, ms", "the network's share", "as the first, ms", "the network's share")
-    return {"Through Podman": [TEXT, "", *table((*head, f"{AT_ONCE} at once, s"), *rows)]}
+    return {
+        "Through Podman": [TEXT.format(alternations=ALTERNATIONS), "", *table((*head, f"{AT_ONCE} at once, s"), *rows)]
+    }
 
 
 def _interleaved(host: Host, run: Callable[[Host, str], float], rounds: int) -> dict[str, list[float]]:
@@ -71,5 +73,5 @@ def _run_many(host: Host, network: str) -> float:
 TEXT = """Interleaved in one run, with the helper. `podman run --rm` of a trivial container from start to end, median
 and 95th percentile of 20, on a network that another container of the host is on, and as its first and only one, which
 makes the bridge and takes it away again; the network's share is what it takes more than with `--network none`. A
-hundred containers started at the same moment on one host, which keeps both cores busy: seconds until all run, mean and
-range of two alternations."""
+hundred containers started at the same moment on one host, which keeps both cores busy: seconds until all run, median
+and range of {alternations} alternations."""
