@@ -3,8 +3,11 @@
 Each test has a helper of its own, on a socket of its own.
 """
 
+import ipaddress
+import itertools
 import json
 import subprocess
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -12,13 +15,14 @@ from typing import get_args
 
 import pytest
 
+from netavark_geneve.kept import LATELY
 from tests.lab import Host, machine
 
 from .conftest import SOCKET_VARIABLE, Helper, Libs, MakeFabric, helper
 from .fabric import IMAGE, PLUGIN, Fabric, inspect, plugin_error, refusal, run
 from .faults import BOUND, DAEMONS, HOSTS, NETNS, Caller, assert_says, host_with_network, ports, wait_for
 from .guests import Guest, namespaces, shares
-from .wire import wait_until
+from .wire import listen, wait_until
 
 SOCKET = "/run/helper-of-a-test.sock"
 NO_HELPER = {SOCKET_VARIABLE: "/nonexistent"}
@@ -79,6 +83,25 @@ def test_a_failure_is_the_same_sentence(host: Host, warm: Helper) -> None:
     assert_says(through_helper, ["192.168.120.1", "gateway"])
     with_no_helper = host.run(*command, check=False, env=NO_HELPER)
     assert with_no_helper.stderr.strip() == through_helper
+
+
+def test_it_asks_for_new_addresses_as_the_one_whom_the_switches_know(host: Host, warm: Helper) -> None:
+    """One MAC more to learn would have them go through all of their flows, as they must for one that was here."""
+    witness = run(host, "net1", name="c1")
+    time.sleep(LATELY)  # of what left before it was there a helper knows nothing
+    with listen([witness], "arp") as wire:
+        for address in ("192.168.120.8", "192.168.120.9", "192.168.120.8"):
+            host.run("podman", "run", "--rm", "--network", "net1", "--ip", address, IMAGE, "true")
+        wire.settle()
+        asked = [
+            (str(ipaddress.ip_address(frame[38:42])), frame[6:12])
+            for frame in wire.captures["c1"].frames()
+            if frame[12:14] == b"\x08\x06" and frame[28:32] == bytes(4)  # a probe, RFC 5227
+        ]
+
+    new, other, again = (next(group) for _, group in itertools.groupby(asked, key=lambda question: question[0]))
+    assert [new[0], other[0], again[0]] == ["192.168.120.8", "192.168.120.9", "192.168.120.8"]
+    assert new[1] == other[1] != again[1]
 
 
 def test_podmans_debug_shows_the_steps(host: Host, warm: Helper) -> None:
