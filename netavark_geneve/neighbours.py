@@ -9,12 +9,12 @@ neighbour caches and all MAC tables on its way.
 import os
 import socket
 import struct
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from .addresses import Interface
+from .aside import close_aside
 from .errors import GeneveError, failing_to
 from .model import Veth
 from .naming import random_mac
@@ -167,11 +167,7 @@ def open_socket(veth: Veth, interface: str | None = None) -> Iterator[Neighbours
             raw.bind((interface, ETH_P_ALL))
         yield Neighbours(raw, veth)
     finally:
-        # The kernel waits an RCU period, 10 ms, when a packet socket is closed. Nobody else has to.
-        try:
-            threading.Thread(target=raw.close).start()
-        except RuntimeError:  # no more threads: then we have to
-            raw.close()
+        close_aside(raw.close)
 
 
 def _octets(mac: str) -> bytes:

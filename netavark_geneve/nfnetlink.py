@@ -6,10 +6,10 @@ short messages and about a millisecond; with nft twice five, and as long as the 
 """
 
 import struct
-import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
+from .aside import close_aside
 from .errors import failing_to
 from .naming import NFT_TABLE as TABLE
 from .netlink import ACK, Kernel, attribute, attributes, message, text
@@ -104,16 +104,9 @@ def _header() -> bytes:
 
 @contextmanager
 def _kernel() -> Iterator[Kernel]:
-    """A socket that is closed without waiting for it.
-
-    It is closed when the kernel has forgotten what was deleted meanwhile by anybody, after an RCU period: in a thread,
-    which a helper does not wait for.
-    """
+    """A socket that the kernel closes when it has forgotten what was deleted meanwhile by anybody: not waited for."""
     kernel = Kernel(_NETLINK_NETFILTER)
     try:
         yield kernel
     finally:
-        try:
-            threading.Thread(target=kernel.close).start()
-        except RuntimeError:  # no more threads: then it takes as long as it takes
-            kernel.close()
+        close_aside(kernel.close)

@@ -65,7 +65,7 @@ LAYERS = {
     "wrap": ("nftables", "nfnetlink", "ovsdb", "interior", "programs", "linklist"),
     "speak": ("netlink",),
     "vocabulary": ("model", "found", "options", "tags", "addresses", "naming", "config", "schema", "checks.finding"),
-    "floor": ("errors", "log", "files", "rootless", "lean", "helper.wire"),
+    "floor": ("errors", "log", "aside", "files", "rootless", "lean", "helper.wire"),
 }
 DEPTH = {module: depth for depth, modules in enumerate(LAYERS.values()) for module in modules}
 INDEPENDENT = (

@@ -57,17 +57,10 @@ def kernel(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Kernel]:
     def make(*lists: list[bytes] | OSError) -> Kernel:
         made = Kernel(*lists)
         monkeypatch.setattr(nfnetlink, "Kernel", lambda protocol: made)
-        monkeypatch.setattr("threading.Thread", Now)
+        monkeypatch.setattr(nfnetlink, "close_aside", lambda close: close())
         return made
 
     return make
-
-
-class Now:
-    """A thread that is done when it has started."""
-
-    def __init__(self, target: Callable[[], None]) -> None:
-        self.start = target
 
 
 INTERRUPTED = InterruptedError(errno.EINTR, os.strerror(errno.EINTR))

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A process that may start no more threads (RLIMIT_NPROC, a cgroup's pids.max) does without, or says so."""
 
+import _thread
 import socket
 import threading
 from pathlib import Path
@@ -18,10 +19,11 @@ REASON = "can't start new thread"
 
 @pytest.fixture(autouse=True)
 def no_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    def start(thread: threading.Thread) -> None:
+    def start(*_: object) -> None:
         raise RuntimeError(REASON)
 
     monkeypatch.setattr(threading.Thread, "start", start)
+    monkeypatch.setattr(_thread, "start_new_thread", start)
 
 
 def test_interface_is_removed_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
