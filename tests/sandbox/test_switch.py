@@ -11,7 +11,7 @@ import pytest
 
 from netavark_geneve import links, switch
 from netavark_geneve.errors import Deadline, GeneveError
-from netavark_geneve.ovsdb import Replica
+from netavark_geneve.ovsdb import Pool, Replica
 
 from .conftest import NETNS, attach, connect, detach, frozen, ip, make_plan, make_veth, plug, ports, store, vsctl
 
@@ -239,7 +239,34 @@ def test_only_the_rows_of_one_request_are_replicated() -> None:
     with connect(make_plan(31)) as ovs:
         names = [row.name for table in ("Port", "Interface") for row in ovs._api.tables[table].rows.values()]
 
-    assert sorted(names) == ["gv7-2", "gv7-2", "gv7-3", "gv7-3", "ovs_net1", "ovs_net1"]
+    assert sorted(names) == ["gv7-2", "gv7-2", "gv7-3", "gv7-3", "ovs_net1"]
+
+
+def test_the_next_container_of_a_network_has_no_interfaces_looked_for() -> None:
+    """The server would go through all that there are."""
+    attach(make_plan(1))
+    pool = Pool()
+    asked = []
+    for number in (2, 3):
+        plan = make_plan(number)
+        bridge, tags, port = plan.bridge.name, plan.port_tags, plan.veth.name
+        with switch.connect(os.environ, Deadline(10), bridge, tags, port, pool=pool) as ovs:
+            asked.append(ovs._api.tables["Interface"].condition_state.acked)
+    pool.close()
+
+    assert asked[0] == asked[1]
+
+
+def test_a_port_that_somebody_takes_away_meanwhile_is_missed() -> None:
+    plan = make_plan()
+    make_veth(plan)
+    with connect(plan) as ovs:
+        with frozen("ovs-vswitchd"):
+            change = store(ovs, plan)
+            vsctl("--no-wait", "del-port", plan.veth.name)
+        with pytest.raises(GeneveError, match=f"could not set up {plan.veth.name}: no OpenFlow port number"):
+            ovs.wait_attached(plan, change.next_cfg, Deadline(10))
+    detach(plan)
 
 
 def test_what_containers_left_before_the_last_boot_goes_with_the_next_attach() -> None:
