@@ -254,6 +254,7 @@ def test_the_next_container_of_a_network_has_no_interfaces_looked_for() -> None:
             asked.append(ovs._api.tables["Interface"].condition_state.acked)
     pool.close()
 
+    assert asked[0] is not None
     assert asked[0] == asked[1]
 
 
