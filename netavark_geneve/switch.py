@@ -144,11 +144,11 @@ class Switch:
         """ovs-vswitchd accepts any row and reports in the row what it could not make of it; others we do not see."""
         faults = {}
         with self._api.ovsdb_connection.lock:
-            rows = {self._api.value(row, "name"): row for row in self._api.tables["Interface"].rows.values()}
+            ports = {self._api.value(row, "name") for row in self._api.tables["Port"].rows.values()}
+            seen = {self._api.value(row, "name"): row for row in self._api.tables["Interface"].rows.values()}
             for name in names:
-                error, ofport = (self._api.value(rows[name], c) if name in rows else [] for c in ("error", "ofport"))
-                is_there = self._api.find_named("Port", name) is not None
-                if error or not is_there or (name in rows and ofport in ([], [-1])):
+                error, ofport = (self._api.value(seen[name], c) if name in seen else None for c in ("error", "ofport"))
+                if error or name not in ports or ofport in ([], [-1]):
                     faults[name] = str(error[0]) if error else "no OpenFlow port number"
         return faults
 
